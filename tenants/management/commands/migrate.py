@@ -1,0 +1,36 @@
+"""`manage.py migrate`: public, then the pool, then every dedicated schema."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import connections
+from django_tenants.management.commands.migrate_schemas import MigrateSchemasCommand
+
+from tenants import schemas
+from tenants.context import POOL
+from tenants.postgres.keys import install_context_key
+
+
+class Command(MigrateSchemasCommand):  # type: ignore[misc]
+    """django-tenants' command asks the tenant rows; pooled tenants have no schema to migrate."""
+
+    help = "Bring the public schema, the pool and every dedicated tenant's schema up to date."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if "owner" not in settings.DATABASES:
+            raise CommandError("OWNER_DATABASE_URL is not set: only the owner's role migrates.")
+        options["database"] = "owner"
+        if options.get("schema_name") or options.get("tenant"):
+            super().handle(*args, **options)
+            return
+        super().handle(*args, **{**options, "shared": True})
+        if options.get("plan") or options.get("check_unapplied"):
+            return
+        with connections["owner"].cursor() as cursor:
+            install_context_key(cursor, settings.CONTEXT_KEY)
+        if options.get("shared"):
+            return
+        verbosity = int(options["verbosity"])
+        for schema in [POOL, *schemas.dedicated_schemas()]:
+            schemas.ensure_schema(schema, verbosity=verbosity)

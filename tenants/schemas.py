@@ -1,0 +1,78 @@
+"""The schemas that tenants' own tables live in: `pool`, and `t_<id>` for each dedicated tenant.
+
+Everything here runs on the owner's alias; the app role may use a schema but never make one.
+"""
+
+import re
+from collections.abc import Iterable
+
+from django.core.management import call_command
+from django.db import connections
+from psycopg import sql
+
+from tenants.context import POOL
+from tenants.roles import ANALYTICS, APP, OPERATOR
+
+DEDICATED = re.compile(r"t_[0-9]{1,19}")
+
+
+def schema_name(tenant_id: int) -> str:
+    """The schema that a tenant has, or would have, of its own. Slugs change; this does not."""
+    return f"t_{tenant_id}"
+
+
+def exists(schema: str) -> bool:
+    """Whether the database has this schema."""
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("select 1 from pg_namespace where nspname = %s", [schema])
+        return cursor.fetchone() is not None
+
+
+def dedicated_schemas() -> list[str]:
+    """The schemas of all dedicated tenants, from the catalogue: half-made ones too."""
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^t_[0-9]+$' order by 1")
+        return [name for (name,) in cursor.fetchall()]
+
+
+def ensure_schema(schema: str, *, verbosity: int = 0) -> None:
+    """Make a schema if it is not there, open it to the roles, and bring its tables up to date.
+
+    May be run again after it was killed anywhere: each migration commits with its record.
+    """
+    _refuse_others(schema)
+    connection = connections["owner"]
+    name = sql.Identifier(schema)
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("create schema if not exists {}").format(name))
+        for role in (APP, OPERATOR, ANALYTICS):
+            cursor.execute(
+                sql.SQL("grant usage on schema {} to {}").format(name, sql.Identifier(role))
+            )
+    migrate_schemas([schema], verbosity=verbosity)
+
+
+def migrate_schemas(schemas: Iterable[str], *, verbosity: int = 0) -> None:
+    """Bring the tenant apps' tables of these schemas up to date."""
+    for schema in schemas:
+        call_command(
+            "migrate",
+            tenant=True,
+            schema_name=schema,
+            interactive=False,
+            skip_checks=True,
+            verbosity=verbosity,
+        )
+
+
+def drop_schema(schema: str) -> None:
+    """Drop a dedicated schema and all in it; nothing happens when there is none."""
+    if not DEDICATED.fullmatch(schema):
+        raise ValueError(f"{schema!r} is not a dedicated tenant's schema.")
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
+
+
+def _refuse_others(schema: str) -> None:
+    if schema != POOL and not DEDICATED.fullmatch(schema):
+        raise ValueError(f"{schema!r} is neither `pool` nor a dedicated tenant's schema.")
