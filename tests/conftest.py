@@ -1,0 +1,190 @@
+"""The ground that every test stands on: a real Postgres and a real Valkey of this run's own.
+
+The run's first process starts Postgres and builds one template database with the owner's role; each
+worker gets a copy and a Valkey. Tests connect as the roles of production, commit for real, use a
+fresh tenant or queue each and never flush.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from config.embedded import Postgres, Valkey
+from tests import settings as run
+
+ROOT = Path(__file__).parent.parent
+
+
+def is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not is_worker(session.config):
+        run.postgres.start()
+        build_database(run.postgres, run.TEMPLATE_NAME)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not is_worker(session.config):
+        run.postgres.stop()
+        shutil.rmtree(run.RUN_DIR, ignore_errors=True)
+
+
+def database_environment(postgres: Postgres, name: str) -> dict[str, str]:
+    """The variables that point a process at one database."""
+    return {
+        "DATABASE_URL": postgres.conninfo(name, "slipway_app"),
+        "OPERATOR_DATABASE_URL": postgres.conninfo(name, "slipway_operator"),
+        "OWNER_DATABASE_URL": postgres.conninfo(name, "slipway_owner"),
+    }
+
+
+def build_database(postgres: Postgres, name: str) -> None:
+    """Roles, a database and all migrations: what `manage.py roles` and `migrate` do."""
+    from tenants import roles
+
+    roles.create_roles(postgres.superuser_conninfo())
+    roles.create_database(postgres.superuser_conninfo(), name)
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity=0", "--skip-checks"],
+        cwd=ROOT,
+        env=child_environment() | database_environment(postgres, name),
+        check=True,
+    )
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process that a test starts: the same servers, the same settings."""
+    return os.environ | {"SLIPWAY_TEST_CHILD": "1", "DJANGO_SETTINGS_MODULE": "tests.settings"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database(django_db_blocker) -> Iterator[None]:
+    """This worker's copy of the template, and its Valkey."""
+    from tenants import roles
+
+    roles.create_database(
+        run.postgres.superuser_conninfo(), run.DATABASE_NAME, template=run.TEMPLATE_NAME
+    )
+    valkey_server.start()
+    with django_db_blocker.unblock():
+        yield
+    valkey_server.stop()
+
+
+valkey_server = Valkey(run.WORKER_DIR / "valkey")
+
+
+@pytest.fixture(autouse=True)
+def nobody() -> Iterator[None]:
+    """Each test starts for no tenant, and gives its connections back."""
+    from django.db import connections
+
+    yield
+    connections.close_all()
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """This worker's Valkey, for tests that stop or flush it; it runs again afterwards."""
+    yield valkey_server
+    valkey_server.start()
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[tuple[Postgres, dict[str, str]]]:
+    """A Postgres of this test's own, to restart or kill, and the environment that names it."""
+    server = Postgres(tmp_path / "postgres", durable=False)
+    server.start()
+    build_database(server, "slipway_own")
+    yield server, child_environment() | database_environment(server, "slipway_own")
+    server.stop("immediate")
+
+
+def connect(role: str) -> psycopg.Connection:
+    return psycopg.connect(run.postgres.conninfo(run.DATABASE_NAME, role), autocommit=True)
+
+
+@pytest.fixture
+def superuser() -> Iterator[psycopg.Connection]:
+    with connect("postgres") as connection:
+        yield connection
+
+
+@pytest.fixture
+def operator() -> Iterator[psycopg.Connection]:
+    """A raw connection past row-level security: how a test sees what really is there."""
+    with connect("slipway_operator") as connection:
+        yield connection
+
+
+@pytest.fixture
+def app_connection() -> Iterator[psycopg.Connection]:
+    """A raw connection as the app role, with no tenant entered."""
+    with connect("slipway_app") as connection:
+        yield connection
+
+
+@pytest.fixture
+def make_tenant() -> Callable:
+    """Makes a tenant of either home, ready to use."""
+    return create_tenant
+
+
+def create_tenant(home: str = "pooled", *, status: str = "active", slug: str | None = None):
+    """A tenant with its address (and schema), past onboarding."""
+    from django.conf import settings
+    from django.db import connections
+
+    from tenants import schemas
+    from tenants.models import Domain, Tenant
+    from tenants.routers import as_operator
+
+    slug = slug or f"t-{uuid.uuid4().hex[:12]}"
+    with as_operator():
+        with connections["operator"].cursor() as cursor:
+            cursor.execute("select nextval('tenants_tenant_id_seq')")
+            (number,) = cursor.fetchone()
+        tenant = Tenant(
+            id=number,
+            uuid=uuid.uuid4(),
+            slug=slug,
+            name=slug.title(),
+            plan="pro" if home == "dedicated" else "free",
+            home=home,
+            status=status,
+            schema_name=schemas.schema_name(number),
+        )
+        tenant.save(force_insert=True)
+        Domain(domain=f"{slug}.{settings.TENANT_DOMAIN}", tenant_id=number, is_primary=True).save(
+            force_insert=True
+        )
+    if home == "dedicated":
+        schemas.ensure_schema(tenant.schema_name)
+    return tenant
+
+
+@pytest.fixture
+def tenant(make_tenant):
+    """A pooled tenant, in use."""
+    return make_tenant()
+
+
+@pytest.fixture
+def other_tenant(make_tenant):
+    """Another pooled tenant: whose rows nobody else may see."""
+    return make_tenant()
+
+
+@pytest.fixture
+def dedicated_tenant(make_tenant):
+    """A tenant with a schema of its own."""
+    return make_tenant("dedicated")

@@ -1,0 +1,43 @@
+"""The settings of the tests: Slipway's own, on servers of the tests' own.
+
+SLIPWAY_TEST_DIR names the directory of this run; the first process of the run makes it, and workers
+and child processes inherit it. Each pytest worker has a database and a Valkey to itself.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+RUN_DIR = Path(os.environ.setdefault("SLIPWAY_TEST_DIR", tempfile.mkdtemp(prefix="slipway-test-")))
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+# The tests decide all of it: a variable of whoever runs them must not lead them to real data.
+WORKER_DIR = RUN_DIR / WORKER
+DATABASE_NAME = f"slipway_{WORKER}"
+TEMPLATE_NAME = "slipway_template"
+
+if "SLIPWAY_TEST_CHILD" not in os.environ:
+    from config.embedded import Postgres, Valkey
+
+    postgres = Postgres(RUN_DIR / "postgres", durable=False)
+    os.environ |= {
+        "SLIPWAY_STATE_DIR": str(WORKER_DIR),
+        "DATABASE_URL": postgres.conninfo(DATABASE_NAME, "slipway_app"),
+        "OPERATOR_DATABASE_URL": postgres.conninfo(DATABASE_NAME, "slipway_operator"),
+        "OWNER_DATABASE_URL": postgres.conninfo(DATABASE_NAME, "slipway_owner"),
+        "REDIS_URL": Valkey(WORKER_DIR / "valkey").url,
+        "SECRET_KEY": "only-for-tests-" + "s" * 40,
+        "CONTEXT_KEY": "only-for-tests-" + "c" * 40,
+        "STORED_SECRET_KEYS": "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk=",
+        "CLAIM_KEYS": "only-for-tests-" + "k" * 40,
+        "PUBLIC_URL": "http://slipway.localhost:8000",
+        "TENANT_DOMAIN": "slipway.localhost",
+        "DEBUG": "false",
+    }
+    for name in ("EMAIL_URL", "TENANT_STORAGE_BACKEND", "TENANT_STORAGE_OPTIONS", "SLIPWAY_BROKER"):
+        os.environ.pop(name, None)
+
+from config.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher"
+]  # Fast; nothing here is secret.
