@@ -14,13 +14,14 @@ import msgspec
 import orjson
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from config import problems
+from config import limits, problems
 from config.problems import FieldError, escape
 
 BODY_LIMIT = 64 * 1024  # Bytes.
@@ -91,6 +92,13 @@ class LeanAPIView(APIView):
     authentication_classes: ClassVar[Any] = ()
     permission_classes: ClassVar[Any] = ()
     throttle_classes: ClassVar[Any] = ()
+
+    def finalize_response(
+        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        limits.add_headers(request._request, response)
+        return response
 
     @property
     def default_response_headers(self) -> dict[str, str]:

@@ -79,6 +79,10 @@ PUBLIC_URL = env.str("PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
 if urlsplit(PUBLIC_URL).scheme not in {"http", "https"} or not urlsplit(PUBLIC_URL).hostname:
     raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}, not an http or https address.")
 HTTPS = PUBLIC_URL.startswith("https://")
+# Server-Sent Events have a process of their own. Behind a proxy that sends /v1/onboard/*/events
+# there, STREAM_URL is PUBLIC_URL.
+STREAM_PORT = whole_number("STREAM_PORT", PORT + 1, least=1, most=65535)
+STREAM_URL = env.str("STREAM_URL", f"http://127.0.0.1:{STREAM_PORT}").rstrip("/")
 TENANT_DOMAIN = env.str("TENANT_DOMAIN", "slipway.localhost")
 APEX_HOSTS = env.list("APEX_HOSTS", default=["127.0.0.1", "localhost", TENANT_DOMAIN])
 if urlsplit(PUBLIC_URL).hostname not in APEX_HOSTS:
@@ -163,7 +167,6 @@ SHARED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_filters",
-    "django_prometheus",
     "csp",
     "jobs",
     "webhooks",
@@ -174,6 +177,7 @@ INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 MIDDLEWARE = [
     "config.logs.RequestIdMiddleware",
+    "config.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -288,6 +292,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 LOG_LEVEL = one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING_CONFIG = "config.logs.configure"
+LOGGING = {"level": LOG_LEVEL}
+# Set, it is asked of whoever reads /metrics; unset, this machine alone may.
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+# A directory, emptied at each start, where the numbers of several web processes meet.
+PROMETHEUS_MULTIPROC_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", "")
 
 # ---- What Slipway does (a project's own settings module may change each entry) ----
 
@@ -320,5 +329,9 @@ SLIPWAY: dict[str, Any] = {
     },
     "JOBS": {},  # kind → {"step": dotted path, "policy": …}; added to jobs.registry.KINDS.
     "BACKFILLS": {},
+    "STREAM": "onboarding.stream.application",  # What the `stream` process serves.
+    "BEAT": {},  # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
+    # How often: name → (amount, seconds).
+    "LIMITS": {},
     "RETENTION": {"attempts": 30},  # Days.
 }

@@ -1,0 +1,72 @@
+"""GET /healthz: the process answers. GET /readyz: what it needs answers too."""
+
+from functools import cache
+
+import redis
+import structlog
+from django.apps import apps
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, ProgrammingError, connections
+from django.db.migrations.loader import MigrationLoader
+from django.http import HttpRequest, HttpResponse
+
+from config import redis as shared_redis
+from config.api import answer
+
+_log = structlog.get_logger(__name__)
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """The process is alive. Touches nothing: a database that is down is no reason to restart us."""
+    return answer({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when requests can be served, 503 when not; without Redis they can."""
+    checks = {**_database(), "redis": _redis()}
+    ready = checks["database"] == checks["migrations"] == "ok"
+    return answer(
+        {"status": "ready" if ready else "not ready", "checks": checks},
+        status=200 if ready else 503,
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _database() -> dict[str, str]:
+    try:
+        return {"database": "ok", "migrations": "ok" if migrated() else "missing"}
+    except ProgrammingError:  # Nothing has been migrated: the function itself is not there.
+        return {"database": "ok", "migrations": "missing"}
+    except DatabaseError as error:
+        _log.error("The database does not answer", error=type(error).__name__)
+        return {"database": "down", "migrations": "unknown"}
+
+
+def _redis() -> str:
+    try:
+        shared_redis.client(timeout=0.5).ping()
+    except redis.RedisError:
+        return "degraded"
+    return "ok"
+
+
+def migrated() -> bool:
+    """Whether public and the pool have every migration of this code. Raises DatabaseError.
+
+    The app role sees what is applied through a function: the tables of record are not its own.
+    """
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("select schema, app, name from slipway.applied_migrations()")
+        return _needed() <= set(cursor.fetchall())
+
+
+@cache
+def _needed() -> frozenset[tuple[str, str, str]]:
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    tenant_apps = {
+        apps.get_app_config(name.rpartition(".")[2]).label for name in settings.TENANT_APPS
+    }
+    return frozenset(
+        ("pool" if app in tenant_apps else "public", app, name)
+        for app, name in loader.disk_migrations
+    )

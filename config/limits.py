@@ -1,0 +1,210 @@
+"""How often a caller may do a thing: counted in Redis, or in this process while Redis is away.
+
+A window begins with the first thing counted in it. Several limits are asked in one round trip, and
+count all or none. `give_back` takes a count back, for what turns out not to be counted.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+from typing import NamedTuple
+
+import redis
+import structlog
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from redis.commands.core import Script
+from rest_framework.request import Request
+
+from config import redis as shared_redis
+from config.problems import RateLimited
+
+REDIS_TIMEOUT = 0.25  # Seconds that a request waits for Redis, once.
+REDIS_PAUSE = 10.0  # Seconds that Redis is left alone after an error.
+LOCAL_SIZE = 50_000  # Counts that a process keeps of its own.
+
+_log = structlog.get_logger(__name__)
+
+# KEYS: counters. ARGV: a limit and a window in milliseconds for each. The first line of the answer
+# says which counter is full (0: none); then come count and milliseconds left, for each.
+_TAKE = """
+local full = 0
+for i, key in ipairs(KEYS) do
+  local count = tonumber(redis.call('GET', key) or '0')
+  if full == 0 and count >= tonumber(ARGV[2 * i - 1]) then full = i end
+end
+local seen = {full}
+for i, key in ipairs(KEYS) do
+  if full == 0 and redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, ARGV[2 * i]) end
+  table.insert(seen, tonumber(redis.call('GET', key) or '0'))
+  table.insert(seen, redis.call('PTTL', key))
+end
+return seen
+"""
+_GIVE_BACK = """
+for i, key in ipairs(KEYS) do
+  if tonumber(redis.call('GET', key) or '0') > 0 then redis.call('DECR', key) end
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `amount` in `seconds`."""
+
+    name: str
+    amount: int
+    seconds: int
+
+    @classmethod
+    def named(cls, name: str) -> "Limit":
+        """The limit that settings.SLIPWAY["LIMITS"] gives as (amount, seconds)."""
+        amount, seconds = settings.SLIPWAY["LIMITS"][name]
+        return cls(name, amount, seconds)
+
+    def of(self, key: str) -> "Counter":
+        """This limit for one client, key, network or whatever is counted apart."""
+        return Counter(self, f"slipway:limit:{self.name}:{key}")
+
+
+class Counter(NamedTuple):
+    """A limit and what it counts."""
+
+    limit: Limit
+    key: str
+
+
+class Seen(NamedTuple):
+    """What stands in a counter, and for how many seconds yet."""
+
+    count: int
+    seconds: float
+
+
+def take(request: Request | HttpRequest, *counters: Counter) -> None:
+    """Count this request in every counter.
+
+    The answer's RateLimit headers will tell the first counter: the caller's own.
+    Raises RateLimited, and counts nothing, when one of them is full.
+    """
+    full, seen = _ask_redis(counters) or _ask_here(counters)
+    underlying = getattr(request, "_request", request)
+    underlying.rate_limit = headers(counters[full or 0].limit, seen[full or 0])
+    underlying.rate_counters = counters
+    if full is not None:
+        wait = max(1, round(seen[full].seconds + 0.5))
+        raise RateLimited(headers={**underlying.rate_limit, "Retry-After": str(wait)})
+
+
+def give_back(request: Request | HttpRequest) -> None:
+    """Uncount what `take` counted for this request."""
+    underlying = getattr(request, "_request", request)
+    counters: tuple[Counter, ...] = getattr(underlying, "rate_counters", ())
+    _here.give_back(counters)
+    if counters and not _away.now():
+        try:
+            keys = [counter.key for counter in counters]
+            shared_redis.client(timeout=REDIS_TIMEOUT).eval(_GIVE_BACK, len(keys), *keys)
+        except redis.RedisError as error:
+            _away.note(error)
+
+
+def headers(limit: Limit, seen: Seen) -> dict[str, str]:
+    """The headers of draft-ietf-httpapi-ratelimit-headers-10."""
+    left = max(0, limit.amount - seen.count)
+    return {
+        "RateLimit-Policy": f'"{limit.name}";q={limit.amount};w={limit.seconds}',
+        "RateLimit": f'"{limit.name}";r={left};t={max(0, round(seen.seconds))}',
+    }
+
+
+def add_headers(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Tell the caller where it stands, on any answer to a request that was counted."""
+    for name, value in getattr(request, "rate_limit", {}).items():
+        response.headers.setdefault(name, value)
+
+
+Answer = tuple[int | None, list[Seen]]  # The counter that is full, if one is; what stands in each.
+
+
+def _ask_redis(counters: tuple[Counter, ...]) -> Answer | None:
+    """None when Redis is away."""
+    if _away.now():
+        return None
+    keys = [counter.key for counter in counters]
+    numbers = [n for limit, _ in counters for n in (limit.amount, limit.seconds * 1000)]
+    try:
+        full, *rest = _script()(keys=keys, args=numbers)
+    except redis.RedisError as error:
+        _away.note(error)
+        return None
+    seen = [Seen(n, max(0, ms) / 1000) for n, ms in zip(rest[::2], rest[1::2], strict=True)]
+    return (full - 1 if full else None), seen
+
+
+def _ask_here(counters: tuple[Counter, ...]) -> Answer:
+    return _here.take(counters, now=time.monotonic())
+
+
+@cache
+def _script() -> Script:
+    """EVALSHA, and the text only when Redis has forgotten it."""
+    return shared_redis.client(timeout=REDIS_TIMEOUT).register_script(_TAKE)
+
+
+class _Away:
+    """Whether Redis failed a moment ago, so that not every request waits for it again."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def now(self) -> bool:
+        return time.monotonic() < self._until
+
+    def note(self, error: Exception) -> None:
+        self._until = time.monotonic() + REDIS_PAUSE
+        _log.warning("Redis is away; limits are kept in this process", error=type(error).__name__)
+
+
+class _Here:
+    """The counters of this process: (count, when the window ends)."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, float]] = {}
+        self._lock = Lock()
+
+    def take(self, counters: tuple[Counter, ...], *, now: float) -> Answer:
+        with self._lock:
+            self._make_room(now)
+            standing = [self._standing(counter, now) for counter in counters]
+            full = next(
+                (i for i, (n, _) in enumerate(standing) if n >= counters[i].limit.amount), None
+            )
+            if full is None:
+                standing = [(count + 1, end) for count, end in standing]
+                self._counts.update(zip([c.key for c in counters], standing, strict=True))
+        return full, [Seen(count, end - now) for count, end in standing]
+
+    def give_back(self, counters: tuple[Counter, ...]) -> None:
+        with self._lock:
+            for _, key in counters:
+                if key in self._counts:
+                    count, end = self._counts[key]
+                    self._counts[key] = (max(0, count - 1), end)
+
+    def _standing(self, counter: Counter, now: float) -> tuple[int, float]:
+        count, end = self._counts.get(counter.key, (0, 0.0))
+        return (count, end) if end > now else (0, now + counter.limit.seconds)
+
+    def _make_room(self, now: float) -> None:
+        """Forget windows that have ended, and all of them before the memory has no bounds."""
+        if len(self._counts) >= LOCAL_SIZE:
+            self._counts = {k: v for k, v in self._counts.items() if v[1] > now}
+            if len(self._counts) >= LOCAL_SIZE:
+                self._counts.clear()
+
+
+_away = _Away()
+_here = _Here()

@@ -1,0 +1,74 @@
+"""Lists as the API gives them: `{data, next_cursor}`, at most 100 a page.
+
+A cursor is opaque to callers: base64 of where the page ended. A list asks for one row more than it
+shows, which says whether there is a next page.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from django.http import HttpRequest
+from rest_framework.request import Request
+
+from config.problems import Problem
+
+DEFAULT_LIMIT = 50
+LARGEST_LIMIT = 100
+_LONGEST_CURSOR = 200
+
+T = TypeVar("T")
+
+
+class InvalidParameter(Problem):
+    """A query parameter is not valid."""
+
+    status = 400
+    code = "invalid_parameter"
+
+
+def read_limit(request: Request | HttpRequest) -> int:
+    """How many rows the caller wants. Raises InvalidParameter."""
+    text = request.GET.get("limit", str(DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) <= 3):
+        raise InvalidParameter("limit is a whole number from 1 to 100.", parameter="limit")
+    if not 1 <= int(text) <= LARGEST_LIMIT:
+        raise InvalidParameter("limit is a whole number from 1 to 100.", parameter="limit")
+    return int(text)
+
+
+def read_cursor(request: Request | HttpRequest, parse: Callable[[str], T]) -> T | None:
+    """Where the page before ended, None for the first page. Raises InvalidParameter."""
+    text = request.GET.get("cursor", "")
+    if not text:
+        return None
+    try:
+        if len(text) > _LONGEST_CURSOR:
+            raise ValueError
+        padded = text + "=" * (-len(text) % 4)
+        return parse(base64.b64decode(padded, b"-_", validate=True).decode())
+    except (ValueError, binascii.Error):
+        raise InvalidParameter("cursor is not one of ours.", parameter="cursor") from None
+
+
+def page(
+    rows: Sequence[T], *, limit: int, show: Callable[[T], Any], place: Callable[[T], str]
+) -> dict[str, Any]:
+    """One page from `limit + 1` rows: what `show` makes of each, and the `place` of the last."""
+    shown = rows[:limit]
+    more = len(rows) > limit
+    cursor = base64.urlsafe_b64encode(place(shown[-1]).encode()) if more else b""
+    return {
+        "data": [show(row) for row in shown],
+        "next_cursor": cursor.decode().rstrip("=") or None,
+    }
+
+
+def refuse_unknown_parameters(request: Request | HttpRequest, known: Sequence[str]) -> None:
+    """A misspelt filter must not answer with everything. Raises InvalidParameter."""
+    for name in request.GET:
+        if name not in known and name not in {"limit", "cursor"}:
+            raise InvalidParameter(
+                f"There is no parameter {name[:40]!r} here.", parameter=name[:40]
+            )
