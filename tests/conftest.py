@@ -30,6 +30,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not is_worker(session.config):
         run.postgres.start()
         build_database(run.postgres, run.TEMPLATE_NAME)
+        if sabotage := os.environ.get("SLIPWAY_TEST_SABOTAGE"):  # What a proof leaves out.
+            with psycopg.connect(run.postgres.superuser_conninfo(run.TEMPLATE_NAME)) as connection:
+                connection.execute(sabotage)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -41,3 +41,7 @@ from config.settings import *  # noqa: E402, F403
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher"
 ]  # Fast; nothing here is secret.
+
+# Tables that know of nothing but isolation.
+SHARED_APPS = [*SHARED_APPS, "tests.notes"]  # noqa: F405
+INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]  # noqa: F405

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class UnsafeConfig(AppConfig):
+    name = "tests.unsafe"
+    label = "unsafe"
