@@ -15,10 +15,10 @@ as $$
 $$;
 
 create function slipway.find_platform_key(wanted text, proof bytea)
-returns table (scopes jsonb, expires_at timestamptz)
+returns table (scopes jsonb, expires_at timestamptz, rate_limit integer)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-    select k.scopes, k.expires_at
+    select k.scopes, k.expires_at, k.rate_limit
     from public.tenants_platformkey k
     where k.prefix = wanted and k.secret_hash = sha256(proof)
       and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())

@@ -1,0 +1,111 @@
+"""What a customer looks like outside, and what the API takes."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from msgspec import UNSET, Meta, UnsetType
+
+from config.ids import format_id
+from config.problems import FieldError
+from customers.models import ATTRIBUTES_LIMIT, Consent, Customer
+from customers.phones import InvalidPhone, normalise
+
+LARGEST_VALUE = Decimal("999999999999.99")
+_MOST_ATTRIBUTES = 50
+
+ExternalId = Annotated[str, Meta(min_length=1, max_length=100)]
+Name = Annotated[str, Meta(max_length=200)]
+Phone = Annotated[str, Meta(max_length=40)]
+Email = Annotated[str, Meta(max_length=254)]
+
+
+class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of POST and PATCH: what is left out stays as it is, or empty."""
+
+    external_id: ExternalId | UnsetType | None = UNSET
+    name: Name | UnsetType = UNSET
+    phone: Phone | UnsetType = UNSET
+    email: Email | UnsetType = UNSET
+    attributes: dict[str, Any] | UnsetType = UNSET
+    lifetime_value: Decimal | UnsetType = UNSET
+    last_purchase_at: datetime | UnsetType | None = UNSET
+    consent: Consent | UnsetType = UNSET
+
+    @staticmethod
+    def flaws(read: Any) -> Iterator[FieldError]:
+        """What the types cannot say."""
+        yield from _phone_flaws(read.phone)
+        yield from _email_flaws(read.email)
+        yield from _attribute_flaws(read.attributes)
+        yield from _value_flaws(read.lifetime_value)
+        if isinstance(read.last_purchase_at, datetime) and read.last_purchase_at.tzinfo is None:
+            yield FieldError("/last_purchase_at", "no_time_zone", "Name the time zone: …Z.")
+
+    def fields(self) -> dict[str, Any]:
+        """The model's fields that the body names, in the form that is stored."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        fields = {name: value for name, value in given.items() if value is not UNSET}
+        if fields.get("phone"):
+            fields["phone"] = normalise(fields["phone"])
+        if fields.get("email"):
+            fields["email"] = fields["email"].strip().lower()
+        return fields
+
+
+def customer_as_json(customer: Customer) -> dict[str, Any]:
+    return {
+        "id": format_id("cus", customer.pk),
+        "external_id": customer.external_id,
+        "name": customer.name,
+        "phone": customer.phone,
+        "email": customer.email,
+        "attributes": customer.attributes,
+        "lifetime_value": f"{customer.lifetime_value:.2f}",
+        "last_purchase_at": customer.last_purchase_at,
+        "consent": customer.consent,
+        "created_at": customer.created_at,
+        "updated_at": customer.updated_at,
+    }
+
+
+def _phone_flaws(phone: Any) -> Iterator[FieldError]:
+    if isinstance(phone, str) and phone:
+        try:
+            normalise(phone)
+        except InvalidPhone:
+            message = "It is not a phone number with its country code, such as +49 30 123456."
+            yield FieldError("/phone", "invalid_phone", message)
+
+
+def _email_flaws(email: Any) -> Iterator[FieldError]:
+    if isinstance(email, str) and email:
+        try:
+            validate_email(email.strip())
+        except ValidationError:
+            yield FieldError("/email", "invalid_email", "It is not an e-mail address.")
+
+
+def _attribute_flaws(attributes: Any) -> Iterator[FieldError]:
+    if not isinstance(attributes, dict):
+        return
+    if len(attributes) > _MOST_ATTRIBUTES:
+        yield FieldError("/attributes", "too_many", f"At most {_MOST_ATTRIBUTES} attributes.")
+    if any(not name or len(name) > 64 for name in attributes):
+        yield FieldError("/attributes", "invalid_name", "Names have 1 to 64 characters.")
+    if len(orjson.dumps(attributes)) > ATTRIBUTES_LIMIT:
+        yield FieldError("/attributes", "too_long", f"At most {ATTRIBUTES_LIMIT} bytes of JSON.")
+
+
+def _value_flaws(value: Any) -> Iterator[FieldError]:
+    if not isinstance(value, Decimal):
+        return
+    if not value.is_finite() or abs(value) > LARGEST_VALUE:
+        yield FieldError("/lifetime_value", "out_of_range", "It is out of range.")
+    elif int(value.as_tuple().exponent) < -2:
+        yield FieldError("/lifetime_value", "too_precise", "At most two decimal places.")

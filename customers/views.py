@@ -1,0 +1,130 @@
+"""The tenant's REST API for its customers."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import QueryDict
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from config.api import decode
+from config.ids import parse_id
+from config.lists import (
+    InvalidParameter,
+    page,
+    read_cursor,
+    read_limit,
+    refuse_unknown_parameters,
+)
+from customers import services
+from customers.errors import CustomerNotFound
+from customers.models import Consent, Customer
+from customers.phones import normalise
+from customers.serializers import LARGEST_VALUE, CustomerChange, customer_as_json
+from tenants.auth import Caller, CallerView
+
+
+class Customers(CallerView):
+    """GET and POST /v1/customers."""
+
+    tenant_required = True
+    scopes: ClassVar[Mapping[str, str]] = {"GET": "customers:read", "POST": "customers:write"}
+
+    def get(self, request: Request) -> Response:
+        refuse_unknown_parameters(request, tuple(FILTERS))
+        limit = read_limit(request)
+        rows = filtered(Customer.objects.order_by("-id"), request.GET)
+        before = read_cursor(request, UUID)
+        rows = rows.filter(pk__lt=before) if before else rows
+        shown = page(rows[: limit + 1], limit=limit, show=customer_as_json, place=_place)
+        return Response(shown)
+
+    def post(self, request: Request) -> Response:
+        change = decode(request, CustomerChange)
+        customer = services.create_customer(fields=change.fields())
+        shown = customer_as_json(customer)
+        return Response(shown, status=201, headers={"Location": f"/v1/customers/{shown['id']}"})
+
+
+class OneCustomer(CallerView):
+    """GET, PATCH and DELETE /v1/customers/{id}."""
+
+    tenant_required = True
+    scopes: ClassVar[Mapping[str, str]] = {
+        "GET": "customers:read",
+        "PATCH": "customers:write",
+        "DELETE": "customers:write",
+    }
+
+    def get(self, request: Request, customer_id: str) -> Response:
+        customer = Customer.objects.filter(pk=parse_id("cus", customer_id)).first()
+        if customer is None:
+            raise CustomerNotFound
+        return Response(customer_as_json(customer))
+
+    def patch(self, request: Request, customer_id: str) -> Response:
+        change = decode(request, CustomerChange)
+        customer = services.change_customer(
+            customer_id=parse_id("cus", customer_id),
+            fields=change.fields(),
+        )
+        return Response(customer_as_json(customer))
+
+    def delete(self, request: Request, customer_id: str) -> Response:
+        services.delete_customer(customer_id=parse_id("cus", customer_id), actor=_actor(request))
+        return Response(status=204)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment
+
+
+def _amount(text: str) -> Decimal:
+    amount = Decimal(text)
+    if not amount.is_finite() or abs(amount) > LARGEST_VALUE:
+        raise ValueError("out of range")
+    return amount
+
+
+# Query parameter → (look-up, how its text is read).
+FILTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "external_id": ("external_id", str),
+    "email": ("email", lambda text: text.strip().lower()),
+    "phone": ("phone", normalise),
+    "consent": ("consent", Consent),
+    "last_purchase_after": ("last_purchase_at__gte", _moment),
+    "last_purchase_before": ("last_purchase_at__lt", _moment),
+    "lifetime_value_min": ("lifetime_value__gte", _amount),
+    "lifetime_value_max": ("lifetime_value__lte", _amount),
+}
+
+
+def filtered(rows: QuerySet[Customer], parameters: QueryDict) -> QuerySet[Customer]:
+    """The rows that the query parameters ask for. Raises InvalidParameter."""
+    for name, (look_up, read) in FILTERS.items():
+        text = parameters.get(name)
+        if text is None:
+            continue
+        try:
+            if len(text) > 300 or "\0" in text:
+                raise ValueError
+            rows = rows.filter(**{look_up: read(text)})
+        except (ValueError, InvalidOperation):
+            raise InvalidParameter(f"{name} is not valid.", parameter=name) from None
+    return rows
+
+
+def _place(customer: Customer) -> str:
+    return str(customer.pk)
+
+
+def _actor(request: Request) -> str:
+    caller: Caller = request.caller  # type: ignore[attr-defined]
+    return caller.actor

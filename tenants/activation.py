@@ -1,0 +1,88 @@
+"""The link in the welcome mail: it proves that the owner reads the address, and sets the password.
+
+GET shows a form, so that a mail scanner that follows links uses nothing up; POST consumes. Single
+use is the database's to enforce: the account is activated by one guarded UPDATE.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core import signing
+from django.db import transaction
+from django.db.models.functions import Now
+
+from tenants import audit, keys, problems
+from tenants.context import NOWHERE, TenantRef, tenant_context
+from tenants.models import Membership, Tenant, User
+
+LINK_SECONDS = 72 * 60 * 60
+LONGEST_PASSWORD = 128
+_SALT = "tenants.activation"
+_LONGEST_TOKEN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What a valid, unused link is for."""
+
+    tenant: Tenant
+    user: User
+
+
+def make_token(*, user_id: UUID, tenant_id: int) -> str:
+    """A token for one person in one tenant, valid for LINK_SECONDS."""
+    return signing.dumps([str(user_id), tenant_id], salt=_SALT)
+
+
+def url(*, user_id: UUID, tenant_id: int) -> str:
+    """The address to put into the mail; it begins with PUBLIC_URL, whatever a request said."""
+    return f"{settings.PUBLIC_URL}/activate/{make_token(user_id=user_id, tenant_id=tenant_id)}"
+
+
+def read(token: str) -> Invitation:
+    """What the link is for; changes nothing.
+
+    Raises InvalidLink when it is forged, expired or used, or its tenant is gone.
+    """
+    user_id, ref = _claims(token)
+    with tenant_context(ref):
+        user = User.objects.filter(pk=user_id, activated_at=None).first()
+        tenant = Tenant.objects.filter(pk=ref.id).first()
+    if user is None or tenant is None:
+        raise problems.InvalidLink
+    return Invitation(tenant, user)
+
+
+def activate(*, token: str, password: str) -> Tenant:
+    """Consume the link: set the password, activate the account, end the keys made before.
+
+    Raises InvalidLink as `read` does, and ValidationError for a weak password; the link stays good
+    after the latter.
+    """
+    invitation = read(token)
+    validate_password(password, invitation.user)
+    hashed = make_password(password)  # Slow on purpose, so outside the transaction.
+    tenant, user_id = invitation.tenant, invitation.user.pk
+    actor = f"user:{user_id}"
+    with tenant_context(TenantRef(tenant.pk, NOWHERE)) as ref, transaction.atomic():
+        waiting = User.objects.filter(pk=user_id, activated_at=None)
+        if not waiting.update(password=hashed, activated_at=Now(), is_active=True):
+            raise problems.InvalidLink
+        Membership.objects.filter(user_id=user_id, accepted_at=None).update(accepted_at=Now())
+        audit.record(actor=actor, action="user.activated", target=actor, tenant_id=tenant.pk)
+        # Whoever signed the address up may not have been its reader.
+        keys.revoke_all(tenant=ref, actor=actor, reason="The account was activated.")
+    return tenant
+
+
+def _claims(token: str) -> tuple[UUID, TenantRef]:
+    if len(token) > _LONGEST_TOKEN:
+        raise problems.InvalidLink
+    try:
+        user_id, tenant_id = signing.loads(token, salt=_SALT, max_age=LINK_SECONDS)
+        return UUID(user_id), TenantRef(int(tenant_id), NOWHERE)
+    except (signing.BadSignature, ValueError, TypeError):
+        raise problems.InvalidLink from None

@@ -1,0 +1,48 @@
+"""Where a request comes from. Forwarded addresses are believed from trusted proxies alone."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from django.conf import settings
+from django.http import HttpRequest
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_UNKNOWN = "0.0.0.0"  # noqa: S104 - an answer, not a socket to listen on.
+
+
+def client_address(request: HttpRequest) -> str:
+    """The address of the client, as text; `0.0.0.0` where there is none (a Unix socket).
+
+    X-Forwarded-For is read from its right end, over the proxies in settings.TRUSTED_PROXIES:
+    what stands left of the first stranger was written by the stranger.
+    """
+    address = _parse(request.META.get("REMOTE_ADDR", ""))
+    trusted = _networks(tuple(settings.TRUSTED_PROXIES))
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+    while address is not None and hops and _is_in(address, trusted):
+        before = _parse(hops.pop())
+        if before is None:
+            break
+        address = before
+    return str(address) if address is not None else _UNKNOWN
+
+
+def _parse(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    # ::ffff:1.2.3.4 is the same client as 1.2.3.4, and must not be counted as another.
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_in(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+@lru_cache(maxsize=4)
+def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ip_network(text, strict=False) for text in texts)

@@ -1,0 +1,193 @@
+"""The platform's REST API for tenants, keys and the audit trail."""
+
+from typing import Any
+from uuid import UUID
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from config.api import decode
+from config.ids import parse_id
+from config.lists import page, read_cursor, read_limit, refuse_unknown_parameters
+from config.problems import FieldError
+from tenants import keys, problems, services
+from tenants.auth import Caller, CallerView, find_tenant
+from tenants.context import tenant_context
+from tenants.models import ApiKey, AuditEntry, Tenant
+from tenants.scopes import UnknownScope
+from tenants.serializers import (
+    Because,
+    KeyWish,
+    audit_entry_as_json,
+    key_as_json,
+    tenant_as_json,
+)
+from tenants.services import Door
+
+
+class Tenants(CallerView):
+    """GET /v1/tenants: all tenants, newest first."""
+
+    platform_only = True
+    scopes = {"GET": "tenants:read"}
+    filters = ("status", "plan", "external_id")
+
+    def get(self, request: Request) -> Response:
+        refuse_unknown_parameters(request, self.filters)
+        limit = read_limit(request)
+        rows = Tenant.objects.raw(
+            "select * from slipway.platform_tenants(%s, %s, %s, %s, %s, %s, %s)",
+            [
+                *_proof(request),
+                read_cursor(request, int),
+                limit + 1,
+                *(request.GET.get(name) for name in self.filters),
+            ],
+        )
+        place = lambda tenant: str(tenant.pk)  # noqa: E731
+        return Response(page(list(rows), limit=limit, show=tenant_as_json, place=place))
+
+
+class OneTenant(CallerView):
+    """GET /v1/tenants/{id or slug}."""
+
+    platform_only = True
+    scopes = {"GET": "tenants:read"}
+
+    def get(self, request: Request, reference: str) -> Response:
+        return Response(_read_tenant(request, reference))
+
+
+class _MoveTenant(CallerView):
+    """POST with a reason; doing it again changes nothing and answers the same."""
+
+    platform_only = True
+    scopes = {"POST": "tenants:write"}
+    service: Any
+
+    def post(self, request: Request, reference: str) -> Response:
+        because = decode(request, Because)
+        caller = caller_of(request)
+        tenant = find_tenant(proof_of(caller), reference)
+        type(self).service(
+            tenant_id=tenant.ref.id,
+            actor=caller.actor,
+            reason=because.reason,
+            door=Door(caller.proof),
+        )
+        return Response(_read_tenant(request, reference))
+
+
+class SuspendTenant(_MoveTenant):
+    """POST /v1/tenants/{id or slug}/suspend."""
+
+    service = staticmethod(services.suspend)
+
+
+class ReopenTenant(_MoveTenant):
+    """POST /v1/tenants/{id or slug}/reopen."""
+
+    service = staticmethod(services.reopen)
+
+
+class Keys(CallerView):
+    """GET and POST /v1/keys: the keys of the caller's tenant."""
+
+    tenant_required = True
+    scopes = {"GET": "keys:read", "POST": "keys:write"}
+
+    def get(self, request: Request) -> Response:
+        refuse_unknown_parameters(request, ())
+        limit = read_limit(request)
+        before = read_cursor(request, UUID)
+        rows = ApiKey.objects.order_by("-id")
+        rows = rows.filter(id__lt=before) if before else rows
+        place = lambda key: str(key.pk)  # noqa: E731
+        return Response(page(rows[: limit + 1], limit=limit, show=key_as_json, place=place))
+
+    def post(self, request: Request) -> Response:
+        wish = decode(request, KeyWish)
+        caller = caller_of(request)
+        _refuse_more_than_own(wish, caller)
+        made = keys.create(
+            tenant=caller.tenant_ref,
+            name=wish.name,
+            scopes=wish.scopes,
+            actor=caller.actor,
+            expires_at=wish.expires_at,
+        )
+        return Response({**key_as_json(made.key), "key": made.token}, status=201)
+
+
+class OneKey(CallerView):
+    """DELETE /v1/keys/{id}: revoke it; again is no error."""
+
+    tenant_required = True
+    scopes = {"DELETE": "keys:write"}
+
+    def delete(self, request: Request, key_id: str) -> Response:
+        caller = caller_of(request)
+        key = ApiKey.objects.filter(pk=parse_id("key", key_id)).first()
+        if key is None:
+            raise problems.KeyNotFound
+        reason = request.GET.get("reason", "")[:500]
+        keys.revoke(tenant=caller.tenant_ref, prefix=key.prefix, actor=caller.actor, reason=reason)
+        return Response(status=204)
+
+
+class Audit(CallerView):
+    """GET /v1/audit: what was done, newest first, to one tenant (`Slipway-Tenant`) or to all."""
+
+    platform_only = True
+    scopes = {"GET": "audit:read"}
+
+    def get(self, request: Request) -> Response:
+        refuse_unknown_parameters(request, ())
+        limit = read_limit(request)
+        tenant = caller_of(request).tenant
+        rows = AuditEntry.objects.raw(
+            "select * from slipway.platform_audit(%s, %s, %s, %s, %s)",
+            [
+                *_proof(request),
+                tenant.ref.id if tenant else None,
+                read_cursor(request, UUID),
+                limit + 1,
+            ],
+        )
+        place = lambda entry: str(entry.pk)  # noqa: E731
+        return Response(page(list(rows), limit=limit, show=audit_entry_as_json, place=place))
+
+
+def caller_of(request: Request) -> Caller:
+    """Who calls: set by KeyAuthentication."""
+    caller: Caller = request.caller  # type: ignore[attr-defined]
+    return caller
+
+
+def proof_of(caller: Caller) -> keys.Proof:
+    """The caller's proof. Raises WrongKind for strangers."""
+    if caller.proof is None:
+        raise problems.WrongKind
+    return caller.proof
+
+
+def _proof(request: Request) -> tuple[str, bytes]:
+    proof = proof_of(caller_of(request))
+    return proof.prefix, proof.digest
+
+
+def _read_tenant(request: Request, reference: str) -> dict[str, Any]:
+    found = find_tenant(proof_of(caller_of(request)), reference)
+    with tenant_context(found.ref):
+        return tenant_as_json(Tenant.objects.get(pk=found.ref.id))
+
+
+def _refuse_more_than_own(wish: KeyWish, caller: Caller) -> None:
+    """A key makes no key that may do more than itself. Raises UnknownScope."""
+    errors = [
+        FieldError(f"/scopes/{index}", "scope_not_held", "The key you use does not have it.")
+        for index, scope in enumerate(wish.scopes)
+        if scope not in caller.scopes
+    ]
+    if errors:
+        raise UnknownScope(errors=errors)
