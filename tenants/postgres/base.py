@@ -85,6 +85,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not self.follows_context:
             super()._handle_search_path(cursor)
             return
+        if self._setting_search_path:  # The debug cursor asks for one more cursor while it logs.
+            return
         wanted = current_tenant()
         applied: Applied = getattr(self.connection, "slipway_applied", CLEAN)
         if applied.ref == wanted and time.monotonic() < applied.until:
@@ -99,15 +101,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
             with self.connection.cursor() as own:
                 self._enter(wanted, own)
             return
-        path, context = NOWHERE, ""
-        if wanted is not None:
-            path = (
-                NOWHERE
-                if wanted.schema == NOWHERE
-                else f"{quote_schema_name(wanted.schema)}, public"
-            )
-            context = self._sign(wanted)
-        cursor.execute("select slipway.enter_tenant(%s, %s)", [path, context])
+        path = _search_path(wanted)
+        context = self._sign(wanted) if wanted else ""
+        self._setting_search_path = True
+        try:
+            cursor.execute("select slipway.enter_tenant(%s, %s)", [path, context])
+        finally:
+            self._setting_search_path = False
         until = time.monotonic() + TOKEN_SECONDS - RENEW_SECONDS
         self.connection.slipway_applied = Applied(wanted, until) if wanted else CLEAN
 
@@ -146,6 +146,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if self.connection is None or self.connection.closed:
             return None
         return TransactionStatus(self.connection.info.transaction_status)
+
+
+def _search_path(ref: TenantRef | None) -> str:
+    if ref is None or ref.schema == NOWHERE:
+        return NOWHERE
+    return f"{quote_schema_name(ref.schema)}, {NOWHERE}"
 
 
 def refuse_unsafe_role(connection: psycopg.Connection[Any]) -> None:
