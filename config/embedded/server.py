@@ -108,11 +108,7 @@ class Server:
 
     def _forget(self) -> None:
         """Let go of the process that ended, and of its watchdog before the pid can be reused."""
-        if self._watchdog is not None:
-            self._watchdog.kill()
-            self._watchdog.wait()
-            if self._watchdog.stdin is not None:
-                self._watchdog.stdin.close()
+        let_go(self._watchdog)
         self._process = self._watchdog = None
         atexit.unregister(self._stop_at_exit)
 
@@ -159,6 +155,15 @@ def end_with_us(pid: int, number: signal.Signals) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def let_go(watchdog: subprocess.Popen[bytes] | None) -> None:
+    """Dismiss the watchdog of a process that has ended, before its pid means another one."""
+    if watchdog is not None:
+        watchdog.kill()
+        watchdog.wait()
+        if watchdog.stdin is not None:
+            watchdog.stdin.close()
 
 
 def as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:

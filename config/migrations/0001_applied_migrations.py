@@ -1,4 +1,4 @@
-"""Let /readyz see, as the app role, which migrations have been applied."""
+"""Let /readyz see, as the app role, what is migrated and whether anybody does the work."""
 
 from django.db import migrations
 
@@ -15,11 +15,25 @@ begin
     end if;
 end
 $$;
-revoke all on function slipway.applied_migrations() from public;
-grant execute on function slipway.applied_migrations() to slipway_app, slipway_operator;
+create function slipway.drainers_alive() returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select count(*) from public.jobs_drainer
+        where dead_at is null and beat_at > now() - interval '15 seconds'
+    );
+end
+$$;
+revoke all on function slipway.applied_migrations(), slipway.drainers_alive() from public;
+grant execute on function slipway.applied_migrations(), slipway.drainers_alive()
+    to slipway_app, slipway_operator;
 """
+
+
+UNDO = "drop function slipway.applied_migrations(), slipway.drainers_alive()"
 
 
 class Migration(migrations.Migration):
     dependencies = [("tenants", "0001_initial")]
-    operations = [migrations.RunSQL(CREATE, "drop function slipway.applied_migrations()")]
+    operations = [migrations.RunSQL(CREATE, UNDO)]

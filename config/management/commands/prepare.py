@@ -1,0 +1,48 @@
+"""`manage.py prepare`: bring the database to where Slipway can start; may be run again."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from django.utils.module_loading import import_string
+
+
+class Command(BaseCommand):
+    help = (
+        "Make the database's roles (when SUPERUSER_DATABASE_URL says who may), migrate, and see to"
+        " an operator's account and a platform key for this machine."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if os.environ.get("SUPERUSER_DATABASE_URL"):
+            call_command("roles", verbosity=0)
+        call_command("migrate", interactive=False, verbosity=0)
+        if "operator" in settings.DATABASES:
+            self._operator_account()
+            self._platform_key(settings.STATE_DIR / "platform-key")
+
+    def _operator_account(self) -> None:
+        """The first staff account. Its password is shown now and never again."""
+        people = get_user_model()._default_manager.db_manager("operator")
+        if people.filter(is_superuser=True).exists():
+            return
+        email = os.environ.get("OPERATOR_EMAIL") or f"operator@{settings.TENANT_DOMAIN}"
+        password = secrets.token_urlsafe(12)
+        people.create_superuser(email, password)  # type: ignore[attr-defined]
+        self.stdout.write(f"Console account: {email}, password {password} (shown this once).")
+
+    def _platform_key(self, path: Path) -> None:
+        """A key for the back end on this machine; a new one when the database does not know it."""
+        recognise = import_string("tenants.keys.recognise")
+        if path.exists() and recognise(path.read_text().strip()) is not None:
+            return
+        make = import_string("tenants.keys.create_platform")
+        token = make(name="development", actor="system:prepare").token
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"{token}\n")
