@@ -8,17 +8,17 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from config import limits, problems
@@ -89,13 +89,13 @@ class LeanAPIView(APIView):
     renderer_classes = (JSONRenderer,)
     parser_classes = (JSONParser,)
     content_negotiation_class = NoNegotiation
-    authentication_classes: ClassVar[Any] = ()
-    permission_classes: ClassVar[Any] = ()
-    throttle_classes: ClassVar[Any] = ()
+    authentication_classes = ()
+    permission_classes = ()
+    throttle_classes = ()
 
     def finalize_response(
-        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
-    ) -> HttpResponseBase:
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
         limits.add_headers(request._request, response)
         return response
@@ -132,7 +132,7 @@ def decode(
     body = read_body(request, limit=limit)
     _check_depth(body)
     try:
-        decoded = _decoder(shape).decode(body)
+        decoded: S = _decoder(shape).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError.
         raise problems.InvalidRequest(errors=_every_error(body, shape, lines=lines)) from None
     errors = list(_control_errors(_loads(body), "", lines)) if _CONTROL.search(body) else []

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 import structlog
@@ -79,7 +79,7 @@ class Counter(NamedTuple):
 class Seen(NamedTuple):
     """What stands in a counter, and for how many seconds yet."""
 
-    count: int
+    used: int
     seconds: float
 
 
@@ -90,7 +90,7 @@ def take(request: Request | HttpRequest, *counters: Counter) -> None:
     Raises RateLimited, and counts nothing, when one of them is full.
     """
     full, seen = _ask_redis(counters) or _ask_here(counters)
-    underlying = getattr(request, "_request", request)
+    underlying: Any = getattr(request, "_request", request)
     underlying.rate_limit = headers(counters[full or 0].limit, seen[full or 0])
     underlying.rate_counters = counters
     if full is not None:
@@ -100,7 +100,7 @@ def take(request: Request | HttpRequest, *counters: Counter) -> None:
 
 def give_back(request: Request | HttpRequest) -> None:
     """Uncount what `take` counted for this request."""
-    underlying = getattr(request, "_request", request)
+    underlying: Any = getattr(request, "_request", request)
     counters: tuple[Counter, ...] = getattr(underlying, "rate_counters", ())
     _here.give_back(counters)
     if counters and not _away.now():
@@ -113,7 +113,7 @@ def give_back(request: Request | HttpRequest) -> None:
 
 def headers(limit: Limit, seen: Seen) -> dict[str, str]:
     """The headers of draft-ietf-httpapi-ratelimit-headers-10."""
-    left = max(0, limit.amount - seen.count)
+    left = max(0, limit.amount - seen.used)
     return {
         "RateLimit-Policy": f'"{limit.name}";q={limit.amount};w={limit.seconds}',
         "RateLimit": f'"{limit.name}";r={left};t={max(0, round(seen.seconds))}',

@@ -33,7 +33,7 @@ class Command(BaseCommand):
             return
         email = os.environ.get("OPERATOR_EMAIL") or f"operator@{settings.TENANT_DOMAIN}"
         password = secrets.token_urlsafe(12)
-        people.create_superuser(email, password)  # type: ignore[attr-defined]
+        people.create_superuser(email, password)
         self.stdout.write(f"Console account: {email}, password {password} (shown this once).")
 
     def _platform_key(self, path: Path) -> None:
