@@ -307,12 +307,27 @@ SLIPWAY: dict[str, Any] = {
             "deadline": 300.0,
         },
     },
-    "JOBS": {},  # kind → {"step": dotted path, "policy": …}; added to jobs.registry.KINDS.
-    "BACKFILLS": {},
+    # Kind → {"step": dotted path, "policy": …}; added to jobs.registry.KINDS.
+    "JOBS": {
+        "onboarding.step": {"step": "onboarding.backfill.run_step"},
+        "onboarding.welcome": {"step": "onboarding.backfill.send_welcome"},
+        "onboarding.reap": {"step": "onboarding.reaping.undo"},
+    },
+    "BACKFILLS": {"provisioning": "onboarding.backfill.Provisioning"},
     "STREAM": "onboarding.stream.application",  # What the `stream` process serves.
     # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
-    "BEAT": {"partitions": {"task": "jobs.partitions", "schedule": 3600.0}},
+    "BEAT": {
+        "partitions": {"task": "jobs.partitions", "schedule": 3600.0},
+        "reap": {"task": "onboarding.reap", "schedule": 3600.0},
+    },
     # How often: name → (amount, seconds).
-    "LIMITS": {},
+    "LIMITS": {
+        # Sign-ups of strangers: by client, by IPv6 /64, by the domain of their e-mail, of all.
+        "sign-up": (5, 60),
+        "sign-up-network": (10, 60),
+        "sign-up-domain": (60, 60),
+        "sign-up-all": (600, 60),
+        "sign-up-status": (600, 60),
+    },
     "RETENTION": {"attempts": 30},  # Days.
 }

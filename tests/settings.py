@@ -43,5 +43,30 @@ PASSWORD_HASHERS = [
 ]  # Fast; nothing here is secret.
 
 # Tables that know of nothing but isolation.
-SHARED_APPS = [*SHARED_APPS, "tests.notes"]  # noqa: F405
+SHARED_APPS = [*SHARED_APPS, "tests.notes", "tests.works"]  # noqa: F405
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]  # noqa: F405
+
+# Queues and kinds whose steps do as they are told: tests/works.
+SLIPWAY["QUEUES"] |= {  # noqa: F405
+    "parcels": {
+        "model": "works.Parcel",
+        "step": "tests.works.steps.act",
+        "undo": "tests.works.steps.undo",
+        "policy": "tests.works.steps.QUICK",
+        "undo_policy": "tests.works.steps.QUICK",
+        "slots": 8,
+        "deadline": 5.0,
+    },
+    "telegrams": {
+        "model": "works.Telegram",
+        "step": "tests.works.steps.act_async",
+        "policy": "tests.works.steps.QUICK",
+        "slots": 8,
+        "deadline": 5.0,
+    },
+}
+SLIPWAY["JOBS"] |= {  # noqa: F405
+    "act": {"step": "tests.works.steps.act", "policy": "tests.works.steps.QUICK"},
+    "act_async": {"step": "tests.works.steps.act_async", "policy": "tests.works.steps.QUICK"},
+    "act_patiently": {"step": "tests.works.steps.act", "policy": "tests.works.steps.PATIENT"},
+}

@@ -1,0 +1,320 @@
+"""The drainer: one long-lived loop that serves all queues.
+
+It looks each second, and when it is woken; claims what its free slots can start; runs the steps, and
+settles what they came to. The database may go away and come back meanwhile; Redis need not be there.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from psycopg import AsyncConnection
+
+from jobs import beat, rescue, trying, verdict
+from jobs.beat import Beat
+from jobs.claim import Cursor, claim, claim_undo
+from jobs.hints import listen
+from jobs.link import Link
+from jobs.look import Seen, look
+from jobs.registry import Queue, queues
+from jobs.settler import Settler
+from jobs.steps import Claim
+from jobs.threads import Threads
+from jobs.verdict import Settlement
+
+log = structlog.get_logger(__name__)
+
+POLL = 1.0  # Seconds between looks, give or take a fifth.
+CLAIM_GAP = 0.02  # Seconds between two claims of a queue that has few slots free.
+ROUNDS = 32  # Claims in a row from one queue before the others have their turn.
+SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody does.
+LAST_CLAIM = 5.0  # Seconds for the claim in progress when the drainer is stopped.
+LEAVE = 10.0  # Seconds to say goodbye to the database at the end.
+
+REGISTER = """
+with me as (
+  insert into jobs_drainer (host, pid, slots, busy) values (%s, %s, %s, 0) returning id
+)
+select me.id, coalesce((select max(id) from tenants_tenant), 0) from me
+"""
+
+
+class Drainer:
+    """One loop. `run` it on an event loop; `stop` it from any thread.
+
+    `grace` is how many seconds running steps get after `stop`; None: until the last deadline.
+    """
+
+    def __init__(
+        self,
+        *,
+        served: Mapping[str, Queue] | None = None,
+        grace: float | None = None,
+        on_death: Callable[[str], None] = beat.end_process,
+    ) -> None:
+        self.queues = dict(served if served is not None else queues())
+        self.grace = grace
+        self.on_death = on_death
+        self.id = 0
+        self._link = Link("claim")
+        self._threads = Threads()
+        self._busy = dict.fromkeys(self.queues, 0)
+        self._held: set[tuple[Any, int]] = set()  # (id, lease), from claim until settled.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wanted: set[str] = set()
+        self._claimed_at = dict.fromkeys(self.queues, 0.0)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked = False
+
+    # ---- From outside ----
+
+    @property
+    def busy(self) -> int:
+        """How many works are being done."""
+        return sum(self._busy.values())
+
+    @property
+    def slots(self) -> int:
+        return sum(queue.slots for queue in self.queues.values())
+
+    def stop(self) -> None:
+        """Claim no more, finish what runs, hand back what does not, and return from run()."""
+        self._stop_asked = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def want(self, name: str) -> None:
+        """Claim from this queue soon. On the loop only."""
+        if name in self.queues:
+            self._wanted.add(name)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        self._loop = asyncio.get_running_loop()
+        self._wake, self._stop = asyncio.Event(), asyncio.Event()
+        self._settler = Settler(running=lambda: self.busy, settled=self._on_settled)
+        self._threads.use()
+        await self._register()
+        self._beat = Beat(self.id, busy=lambda: self.busy, on_death=self.on_death)
+        self._beat.start()
+        log.info("drainer_started", drainer=self.id, queues=list(self.queues), slots=self.slots)
+        background = [
+            asyncio.create_task(coroutine)
+            for coroutine in (self._tick(), self._settler.run(), listen(self.want))
+        ]
+        try:
+            await self._serve_until_stopped()
+            await self._finish()
+        finally:
+            for task in background:
+                task.cancel()
+            self._beat.stop()
+            await self._leave()
+            log.info("drainer_stopped", drainer=self.id)
+
+    # ---- The loop ----
+
+    async def _register(self) -> None:
+        async def register(connection: AsyncConnection[Any]) -> tuple[int, int]:
+            values = [socket.gethostname(), os.getpid(), self.slots]
+            cursor = await connection.execute(REGISTER, values)
+            row = await cursor.fetchone()
+            assert row is not None  # noqa: S101 - INSERT … RETURNING of one row.
+            return row[0], row[1]
+
+        self.id, most = await self._link.run(register)
+        # Drainers begin at different tenants, and so seldom wait for the same lock.
+        self._cursors = {
+            name: Cursor(random.randint(0, most))  # noqa: S311
+            for name in self.queues
+        }
+
+    async def _tick(self) -> None:
+        while True:
+            self._beat.tick()
+            if self._threads.written_off > max(4, self.slots // 2):
+                self.on_death(
+                    f"{self._threads.written_off} threads hang in steps past their deadline"
+                )
+            await asyncio.sleep(1.0)
+
+    async def _serve_until_stopped(self) -> None:
+        serving, stopped = (
+            asyncio.create_task(self._serve()),
+            asyncio.create_task(self._stop.wait()),
+        )
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        # Let the claim in progress end; while the database is away there is none.
+        await asyncio.wait({serving}, timeout=LAST_CLAIM)
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    async def _serve(self) -> None:
+        look_at = sweep_at = 0.0
+        while not self._stop_asked:
+            now = time.monotonic()
+            if now >= look_at:
+                await self._look()
+                look_at = time.monotonic() + POLL * random.uniform(0.8, 1.2)  # noqa: S311
+            if now >= sweep_at or self._link.reconnected:
+                await self._sweep()
+                sweep_at = time.monotonic() + SWEEP
+            await self._claim_wanted()
+            await self._sleep(look_at)
+
+    async def _sleep(self, until: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            pass
+        else:
+            self._wake.clear()
+
+    async def _look(self) -> None:
+        served = list(self.queues.values())
+        seen: Seen = await self._link.run(lambda connection: look(connection, served))
+        if seen.dead and self._beat.steady:
+            await self._link.run(rescue.declare_dead)
+            await self._link.run(lambda connection: rescue.close_lost(connection, served))
+        for queue in served:
+            if seen.undoable[queue.name]:
+                await self._claim_undo(queue)
+            if seen.runnable[queue.name]:
+                self._wanted.add(queue.name)
+        if seen.more_due:
+            self._later(CLAIM_GAP, None)
+
+    async def _sweep(self) -> None:
+        """Hand back what is ours by the database and unknown here: a claim whose answer was lost."""
+        self._link.reconnected = False
+        for queue in self.queues.values():
+            condition = f"d.id = {int(self.id)}"
+            claims = await self._link.run(lambda c, q=queue: rescue.held(c, q, condition))  # type: ignore[misc]
+            for one in claims:
+                if (one.id, one.lease) not in self._held:
+                    self._hand_back(one)
+
+    # ---- Claiming ----
+
+    async def _claim_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, set()
+        for queue in self.queues.values():
+            if queue.name in wanted and not self._stop_asked:
+                await self._claim_from(queue)
+
+    async def _claim_from(self, queue: Queue) -> None:
+        cursor, barren = self._cursors[queue.name], False
+        for _ in range(ROUNDS):
+            slots = self._free(queue)
+            if slots <= 0 or not self._beat.fresh or self._too_soon(queue, slots):
+                return
+            taken = await self._link.run(
+                lambda connection, slots=slots: claim(  # type: ignore[misc]
+                    connection, queue, drainer=self.id, slots=slots, cursor=cursor
+                )
+            )
+            self._claimed_at[queue.name] = time.monotonic()
+            self._start(queue, taken.claims)
+            if taken.exhausted or (taken.ended and barren and not taken.claims):
+                return
+            if taken.contended and not taken.claims:
+                self._later(random.uniform(0.005, 0.02), queue.name)  # noqa: S311
+                return
+            barren = (barren or taken.ended) and not taken.claims
+        self._later(CLAIM_GAP, queue.name)
+
+    def _too_soon(self, queue: Queue, slots: int) -> bool:
+        """With few slots free a claim waits for more of them: it costs the same for many as for one."""
+        left = self._claimed_at[queue.name] + CLAIM_GAP - time.monotonic()
+        if slots * 2 >= queue.slots or left <= 0:
+            return False
+        self._later(left, queue.name)
+        return True
+
+    async def _claim_undo(self, queue: Queue) -> None:
+        slots = self._free(queue)
+        if slots > 0 and self._beat.fresh:
+            claims = await self._link.run(
+                lambda connection: claim_undo(connection, queue, drainer=self.id, slots=slots)
+            )
+            self._start(queue, claims)
+
+    def _free(self, queue: Queue) -> int:
+        return queue.slots - self._busy[queue.name]
+
+    def _later(self, seconds: float, name: str | None) -> None:
+        assert self._loop is not None  # noqa: S101 - run() set it.
+        self._loop.call_later(
+            seconds, self.want if name else self._wake.set, *([name] if name else [])
+        )
+
+    # ---- Doing ----
+
+    def _start(self, queue: Queue, claims: Sequence[Claim]) -> None:
+        for one in claims:
+            self._held.add((one.id, one.lease))
+            # A process that was frozen wakes up here, with works that may be others' by now.
+            if self._stop_asked or not self._beat.fresh:
+                self._hand_back(one)
+                continue
+            self._busy[queue.name] += 1
+            task = asyncio.create_task(self._do(queue, one))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, queue: Queue, one: Claim) -> None:
+        began_at = time.monotonic()
+        try:
+            outcome = await trying.attempt(one, queue)
+        finally:
+            self._busy[queue.name] -= 1
+        elapsed = time.monotonic() - began_at
+        self._settler.put(
+            verdict.settle(one, outcome, queue=queue, elapsed=elapsed, random=random.random)
+        )
+        self.want(queue.name)
+
+    def _hand_back(self, one: Claim) -> None:
+        self._held.add((one.id, one.lease))
+        self._settler.put(verdict.hand_back(one))
+
+    def _on_settled(self, batch: Sequence[Settlement]) -> None:
+        for one in batch:
+            self._held.discard((one.claim.id, one.claim.lease))
+            self.want(one.claim.queue)  # Its lane has room again.
+
+    # ---- The end ----
+
+    async def _finish(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self.grace)
+        try:
+            await asyncio.wait_for(self._settler.flushed(), LEAVE)
+        except TimeoutError:
+            log.error("settlements_left", count=len(self._held))
+
+    async def _leave(self) -> None:
+        """Say that this drainer is gone, so that nobody waits 15 s for what it still holds."""
+
+        async def leave(connection: AsyncConnection[Any]) -> None:
+            await connection.execute(
+                "update jobs_drainer set dead_at = clock_timestamp() where id = %s", [self.id]
+            )
+            await rescue.forget_dead(connection, list(self.queues.values()))
+
+        try:
+            await asyncio.wait_for(self._link.run(leave), LEAVE)
+        except TimeoutError:
+            log.warning("drainer_left_silently", drainer=self.id)
+        await self._settler.close()
+        await self._link.close()

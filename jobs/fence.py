@@ -1,0 +1,30 @@
+"""The fence for what steps write themselves: nothing by a drainer that lost the work.
+
+    with transaction.atomic():
+        hold(claim)
+        …  # The step's own writes.
+
+A written-off or thawed step may go on running while somebody else does its work again.
+"""
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from jobs.errors import LeaseLost
+from jobs.registry import queue
+from jobs.steps import Claim
+
+
+def hold(claim: Claim, *, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Lock the claimed work in the current transaction, which rescue then waits for.
+
+    Comes first in the transaction (lock order: drainer, work, lane, business row).
+    Raises LeaseLost when the claim no longer holds it.
+    """
+    if not connections[using].in_atomic_block:
+        raise RuntimeError("hold() fences one transaction; open it first.")
+    table = queue(claim.queue).table
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"select slipway.hold_{table}(%s, %s)", [claim.id, claim.lease])
+        row = cursor.fetchone()
+    if not row or not row[0]:
+        raise LeaseLost

@@ -1,0 +1,93 @@
+"""Hints: "there is work in this queue", by Redis pub/sub.
+
+A hint carries no data and may be lost: it only shortens the wait for the next look. Sending one costs
+the request nothing but an entry in a set; a thread publishes, coalescing what comes in meanwhile.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+import redis.asyncio
+import structlog
+from django.conf import settings
+
+from config.redis import client
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "slipway:hints"
+GAP = 0.005  # Seconds between two publications of one process.
+PAUSE = 1.0  # Seconds in which nothing is tried after a failure.
+
+
+class Sender:
+    """Publishes the hints of one process from a daemon thread."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._wake = threading.Event()
+        threading.Thread(target=self._run, name="hints", daemon=True).start()
+
+    def send(self, name: str) -> None:
+        """Returns at once, whatever Redis does."""
+        self._names.add(name)
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            names, self._names = self._names, set()
+            try:
+                for name in names:
+                    client().publish(CHANNEL, name)
+            except (redis.RedisError, OSError) as error:
+                log.info("hints_lost", error=str(error)[:200])
+                time.sleep(PAUSE)
+            time.sleep(GAP)
+
+
+_sender: tuple[int, Sender] | None = None
+_lock = threading.Lock()
+
+
+def send(name: str) -> None:
+    """Tell the drainers that a queue has work; they look by themselves within a second anyway."""
+    global _sender
+    if settings.BROKER == "none":
+        return
+    pid = os.getpid()
+    with _lock:
+        if _sender is None or _sender[0] != pid:  # A fork has no threads.
+            _sender = (pid, Sender())
+    _sender[1].send(name)
+
+
+async def listen(heard: Callable[[str], None]) -> None:
+    """Call `heard` for each hint, for ever; Redis may come and go."""
+    if settings.BROKER == "none":
+        return
+    pause = 0.1
+    while True:
+        connection = redis.asyncio.Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=2.0, socket_keepalive=True
+        )
+        try:
+            async with connection.pubsub() as channel:
+                await channel.subscribe(CHANNEL)
+                pause = 0.1
+                async for message in channel.listen():
+                    if message["type"] == "message":
+                        heard(message["data"].decode("utf-8", "replace"))
+        except (redis.RedisError, OSError) as error:
+            log.info("hints_away", error=str(error)[:200])
+        finally:
+            with contextlib.suppress(redis.RedisError, OSError):
+                await connection.aclose()
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)

@@ -1,0 +1,84 @@
+"""The engine's own connections, as the operator's role: apart from Django's, and hard to discourage."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+
+from tenants.postgres.connections import conninfo
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# A connection that is lost, or closed under our hands; deadlocks and lock time-outs are among them.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # Seconds between tries to reach the database.
+# A process that is frozen in mid-transaction must not hold its locks; nor one statement the loop.
+SETTINGS = (
+    "-c idle_in_transaction_session_timeout=10s -c lock_timeout=5s -c statement_timeout=30s"
+    " -c search_path=public"
+)
+
+
+def parameters(purpose: str) -> dict[str, Any]:
+    """How to connect as the operator, for `purpose` (shown in pg_stat_activity)."""
+    given = conninfo("operator")
+    given["options"] = f"{given.get('options') or ''} {SETTINGS}".strip()
+    given["application_name"] = f"slipway drainer {purpose}"
+    given["connect_timeout"] = 5
+    # A machine that vanished is noticed in 15 s, and not in hours.
+    given.update(
+        keepalives_idle=5, keepalives_interval=5, keepalives_count=2, tcp_user_timeout=15000
+    )
+    return {**given, "autocommit": True, "prepare_threshold": None}
+
+
+class Link:
+    """One connection that comes back after a restart of the database.
+
+    `run` takes a function of the connection and calls it until it gets through. It must be safe to
+    repeat: a connection that is lost during COMMIT does not say whether it came to pass.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        self.purpose = purpose
+        self.reconnected = False  # Set on every new connection; whoever cares takes it back.
+        self._connection: AsyncConnection[Any] | None = None
+
+    async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+        """Call `work` with the connection, again and again until no lost connection stops it."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await work(await self._open())
+            except LOST as error:
+                await self._give_up(error)
+            # Drainers that lost the same server do not come back in step.
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _open(self) -> AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await AsyncConnection.connect(**parameters(self.purpose))
+            self.reconnected = True
+        return self._connection
+
+    async def _give_up(self, error: psycopg.Error) -> None:
+        retried = isinstance(
+            error, psycopg.errors.DeadlockDetected | psycopg.errors.LockNotAvailable
+        )
+        if retried and self._connection and not self._connection.broken:
+            return
+        log.warning("database_lost", purpose=self.purpose, error=str(error).strip()[:200])
+        await self.close()
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None

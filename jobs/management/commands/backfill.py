@@ -1,0 +1,68 @@
+"""manage.py backfill KIND: give the tenants that exist what was added later."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any, Protocol
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.module_loading import import_string
+
+
+class Backfill(Protocol):
+    """A kind of backfill; SLIPWAY["BACKFILLS"] names it by its dotted path."""
+
+    help: str
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """What this kind must be told."""
+
+    def find(self, options: Any) -> list[Any]:
+        """What there is to fill. Raises LookupError for options that name nothing."""
+
+    def fill(self, found: list[Any], options: Any, *, actor: str) -> Any:
+        """Fill it; yields a word for each as it is done."""
+
+
+class Command(BaseCommand):
+    """Exit codes: 0 done, or nothing to do; 1 refused."""
+
+    help = "Give the tenants that exist what was added later."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+        for name, path in settings.SLIPWAY["BACKFILLS"].items():
+            backfill: Backfill = import_string(path)()
+            kind = kinds.add_parser(name, help=backfill.help)
+            kind.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")
+            kind.add_argument("--json", action="store_true", help="Answer as one JSON object.")
+            backfill.add_arguments(kind)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        backfill: Backfill = import_string(settings.SLIPWAY["BACKFILLS"][options["kind"]])()
+        try:
+            found = backfill.find(options)
+        except LookupError as error:
+            raise CommandError(str(error)) from None
+        done = 0
+        if not options["dry_run"]:
+            for done, word in enumerate(backfill.fill(found, options, actor=_actor()), start=1):
+                self._show(done, len(found), word, options)
+        self._tell(len(found), done, options)
+
+    def _show(self, done: int, count: int, word: str, options: dict[str, Any]) -> None:
+        if sys.stderr.isatty() and not options["json"]:
+            self.stderr.write(f"\r{done}/{count} {word:<45}", ending="")
+
+    def _tell(self, count: int, done: int, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps({"found": count, "handed_over": done}))
+        elif options["dry_run"]:
+            self.stdout.write(f"{count} to fill; nothing was changed.")
+        else:
+            self.stdout.write(f"{done} of {count} handed over to the workers.")
+
+
+def _actor() -> str:
+    return "system:backfill"

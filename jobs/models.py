@@ -1,0 +1,227 @@
+"""Work and what surrounds it: who does it, how its lanes are held back, what each try came to."""
+
+from typing import Any, ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from config.ids import uuid7
+from jobs.states import WAITING, Priority, State
+from tenants.context import current_tenant_id
+from tenants.models import Tenant, TenantOwned
+
+
+def _both(value: Any) -> dict[str, Any]:
+    """A default for Python and for the database: works are inserted by SELECT too."""
+    return {"default": value, "db_default": value}
+
+
+class Work(TenantOwned):
+    """A row that is a thing to do. Each queue is a table of its own that inherits this one.
+
+    A queue's migration runs jobs.tables.WorkTable after IsolateTenant. Everything below the line is
+    the engine's: others insert works, and leave the rest to jobs.services.
+    """
+
+    # Columns that a claim carries to the step, and those that Succeeded(patch=…) may write.
+    claimed: ClassVar[tuple[str, ...]] = ()
+    patchable: ClassVar[tuple[str, ...]] = ()
+    # Whether lanes may be ordered by seq: then only the lowest unfinished work of a lane runs.
+    ordered: ClassVar[bool] = False
+    # Whether a work that was lost in mid-step becomes UNKNOWN, since it must not happen twice.
+    never_twice: ClassVar[bool] = False
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(
+        Tenant,
+        models.DO_NOTHING,
+        default=current_tenant_id,
+        db_constraint=False,  # A sign-up is work before its tenant is a row.
+        related_name="+",
+        db_index=False,
+    )
+    lane = models.CharField(max_length=100, db_collation="C")  # Of one tenant: "<what>:<id>".
+    seq = models.BigIntegerField(null=True, blank=True)  # In ordered lanes only.
+    priority = models.SmallIntegerField(choices=Priority.choices, **_both(Priority.FIRST))
+    state = models.CharField(max_length=12, choices=State.choices, **_both(State.PENDING))
+    due_at = models.DateTimeField(db_default=Now())
+    attempts = models.SmallIntegerField(**_both(0))
+    max_attempts = models.SmallIntegerField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    # ---- The engine's ----
+    losses = models.SmallIntegerField(**_both(0))  # In a row: its drainer died in mid-step.
+    lease = models.BigIntegerField(null=True, blank=True)
+    drainer = models.BigIntegerField(null=True, blank=True)  # No key: Drainer rows come and go.
+    last_error = models.CharField(max_length=500, blank=True, **_both(""))
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+        indexes = [
+            # The claim: a loose scan over tenants, then lanes, then the lane's works in order.
+            models.Index(
+                fields=["tenant", "lane", "priority", "id"],
+                name="%(class)s_runnable",
+                condition=Q(state=State.PENDING),
+            ),
+            # The promoter; the claim of what is to be undone.
+            models.Index(
+                fields=["due_at"],
+                name="%(class)s_waiting",
+                condition=Q(state__in=[*WAITING, State.DISCARDING]),
+            ),
+            # Caps: how much of a tenant's, and of a lane's, is in progress.
+            models.Index(
+                fields=["tenant", "lane"],
+                name="%(class)s_processing",
+                condition=Q(state=State.PROCESSING),
+            ),
+            # Rescue: what a dead drainer held.
+            models.Index(
+                fields=["drainer"], name="%(class)s_owned", condition=Q(drainer__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self._meta.model_name} {self.pk}"
+
+
+class Job(Work):
+    """A small piece of background work; `kind` names its step in jobs.registry."""
+
+    claimed = ("kind", "args")
+    patchable = ("args",)
+
+    kind = models.CharField(max_length=60)
+    args = models.JSONField(default=dict, blank=True)
+
+
+class Drainer(models.Model):
+    """One running drainer loop. Its beat says it lives; once dead_at is set it never claims again."""
+
+    id = models.BigAutoField(primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField(db_default=Now())
+    beat_at = models.DateTimeField(db_default=Now())
+    dead_at = models.DateTimeField(null=True)
+    busy = models.IntegerField(**_both(0))
+    slots = models.IntegerField(**_both(0))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class Lane(models.Model):
+    """What there is to say about a lane: a row exists only where there is something."""
+
+    tenant_isolated: ClassVar[bool] = True
+
+    key = models.CharField(max_length=100, primary_key=True, db_collation="C")
+    tenant = models.ForeignKey(
+        Tenant, models.DO_NOTHING, null=True, db_constraint=False, related_name="+", db_index=False
+    )
+    paused_until = models.DateTimeField(null=True)  # "infinity" is not used: a far date is.
+    paused_why = models.CharField(max_length=200, blank=True, default="")
+    window = models.IntegerField(null=True)  # Takes the place of the queue's lane_window.
+    rate = models.FloatField(null=True)  # Works a second, all drainers together.
+    weight = models.FloatField(default=1.0)
+    failing_since = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Attempt(models.Model):
+    """One try at one work. Append-only; partitioned by day (jobs.partitions), kept RETENTION days."""
+
+    class Came(models.TextChoices):
+        """What the try came to."""
+
+        SUCCEEDED = "succeeded"
+        RETRY = "retry"
+        FAILED = "failed"
+        UNKNOWN = "unknown"
+        LOST = "lost"  # Its drainer died; nobody saw the end.
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(
+        Tenant, models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    queue = models.CharField(max_length=40)
+    work_id = models.UUIDField()
+    number = models.SmallIntegerField()
+    started_at = models.DateTimeField()
+    duration_ms = models.IntegerField(null=True)  # None when nobody saw the end.
+    outcome = models.CharField(max_length=10, choices=Came.choices)
+    error = models.TextField(blank=True)
+    request = models.JSONField(null=True)
+    response = models.JSONField(null=True)
+    drainer = models.BigIntegerField()
+
+    class Meta:
+        managed = False  # Django knows no partitions: jobs/migrations/0002.
+        db_table = "jobs_attempt"
+
+    def __str__(self) -> str:
+        return f"{self.work_id} #{self.number}"
+
+
+class DeadLetter(models.Model):
+    """A work that waits for an operator, and afterwards what the operator made of it."""
+
+    class Reason(models.TextChoices):
+        EXHAUSTED = "exhausted"  # Out of attempts, or out of time.
+        FAILED = "failed"  # The step said that it never will succeed.
+        POISON = "poison"  # Three drainers in a row died of it.
+        UNDO = "undo"  # Discarding ran out of attempts.
+
+    class Resolution(models.TextChoices):
+        REPLAYED = "replayed"
+        DISCARDED = "discarded"
+        CANCELLED = "cancelled"
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(
+        Tenant, models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    queue = models.CharField(max_length=40)
+    work_id = models.UUIDField()
+    reason = models.CharField(max_length=10, choices=Reason.choices)
+    error = models.CharField(max_length=500, blank=True)
+    request = models.JSONField(null=True)
+    response = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    resolved_at = models.DateTimeField(null=True)
+    resolved_by = models.CharField(max_length=100, blank=True, **_both(""))
+    resolution = models.CharField(
+        max_length=10, choices=Resolution.choices, blank=True, **_both("")
+    )
+    why = models.CharField(max_length=500, blank=True, **_both(""))
+
+    class Meta:
+        constraints = [
+            # One open letter a work: what services resolve.
+            models.UniqueConstraint(
+                fields=["tenant", "queue", "work_id"],
+                name="deadletter_open",
+                condition=Q(resolved_at__isnull=True),
+            ),
+        ]
+        indexes = [
+            # The inbox, newest first.
+            models.Index(
+                fields=["-created_at"],
+                name="deadletter_inbox",
+                condition=Q(resolved_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.queue} {self.work_id}: {self.reason}"

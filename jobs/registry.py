@@ -1,0 +1,123 @@
+"""The two tables of the engine: queues, and kinds of job."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from jobs import retry
+from jobs.errors import UnknownKind, UnknownQueue
+from jobs.steps import Claim, Step
+
+if TYPE_CHECKING:
+    from jobs.models import Work
+
+# Kind → its step, and the policy when it is not the default. SLIPWAY["JOBS"] adds a project's own.
+KINDS: Mapping[str, Mapping[str, str]] = {
+    "mail.send": {"step": "jobs.mail.send"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One kind of work: its table, what does it, and how much of it at once.
+
+    `slots` are reserved for this queue in each drainer. `lane_window` and `tenant_window` bound what
+    is in progress in all drainers together; None for no bound.
+    """
+
+    name: str
+    model: "type[Work]"
+    step: Step
+    undo: Step | None
+    policy_of: Callable[[Mapping[str, Any]], retry.Policy]
+    undo_policy: retry.Policy
+    slots: int
+    deadline: float  # Seconds, for one try in all.
+    lane_window: int | None
+    tenant_window: int | None
+
+    @property
+    def table(self) -> str:
+        return self.model._meta.db_table
+
+    def policy(self, claim: Claim) -> retry.Policy:
+        """The policy that judges this try."""
+        return self.undo_policy if claim.discarding else self.policy_of(claim.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of job."""
+
+    step: Step
+    policy: retry.Policy
+
+
+def queues() -> Mapping[str, Queue]:
+    """All queues, in the order in which drainers serve them: that of SLIPWAY["QUEUES"]."""
+    return {name: queue(name) for name in settings.SLIPWAY["QUEUES"]}
+
+
+@cache
+def queue(name: str) -> Queue:
+    """The queue of this name, from SLIPWAY["QUEUES"].
+
+    Raises UnknownQueue.
+    """
+    try:
+        spec = settings.SLIPWAY["QUEUES"][name]
+    except KeyError:
+        raise UnknownQueue(name) from None
+    return _queue(name, spec)
+
+
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """KINDS and SLIPWAY["JOBS"], resolved."""
+    table = {**KINDS, **settings.SLIPWAY.get("JOBS", {})}
+    return {
+        name: Kind(
+            step=import_string(spec["step"]),
+            policy=import_string(spec.get("policy", "jobs.retry.DEFAULT")),
+        )
+        for name, spec in table.items()
+    }
+
+
+def kind(name: str) -> Kind:
+    """The kind of this name.
+
+    Raises UnknownKind.
+    """
+    try:
+        return kinds()[name]
+    except KeyError:
+        raise UnknownKind(name) from None
+
+
+def policy_of_kind(data: Mapping[str, Any]) -> retry.Policy:
+    """The policy of a job, from its columns; the default when its kind is gone."""
+    known = kinds().get(data["kind"])
+    return known.policy if known else retry.DEFAULT
+
+
+def _queue(name: str, spec: Mapping[str, Any]) -> Queue:
+    policy = import_string(spec.get("policy", "jobs.retry.DEFAULT"))
+    return Queue(
+        name=name,
+        model=apps.get_model(spec["model"]),
+        step=import_string(spec["step"]),
+        undo=import_string(spec["undo"]) if spec.get("undo") else None,
+        # A function chooses by the work's columns; anything else is the policy itself.
+        policy_of=policy if not isinstance(policy, retry.Policy) else lambda data: policy,
+        undo_policy=import_string(spec.get("undo_policy", "jobs.retry.DEFAULT")),
+        slots=int(spec["slots"]),
+        deadline=float(spec["deadline"]),
+        lane_window=spec.get("lane_window", max(1, int(spec["slots"]) // 2)),
+        tenant_window=spec.get("tenant_window", max(1, int(spec["slots"]) // 2)),
+    )

@@ -1,0 +1,103 @@
+"""Rescue: what a dead drainer held is closed as lost, and may be done by others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from psycopg import AsyncConnection
+
+from jobs.look import STALE_SECONDS
+from jobs.registry import Queue
+from jobs.settle import settle
+from jobs.steps import Claim
+from jobs.verdict import lose
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+
+# A drainer in mid-claim holds its row FOR SHARE: it is declared dead the next time round.
+DECLARE = f"""
+update jobs_drainer set dead_at = clock_timestamp() where id in (
+  select id from jobs_drainer
+  where dead_at is null and beat_at < clock_timestamp() - interval '{STALE_SECONDS} seconds'
+  for update skip locked)
+returning id, host, pid
+"""
+
+HELD = """
+select w.id, w.tenant_id, w.lane, w.lease, w.attempts, w.max_attempts, w.losses,
+  w.state = 'discarding', w.created_at, d.beat_at, w.drainer {columns}
+from jobs_drainer d join {table} w on w.drainer = d.id
+where {which} limit {most}
+"""
+
+
+async def declare_dead(connection: AsyncConnection[Any]) -> list[int]:
+    """Mark drainers whose beat has stopped; committed on its own, so that they can claim no more."""
+    cursor = await connection.execute(DECLARE)  # type: ignore[call-overload]
+    dead = await cursor.fetchall()
+    for id_, host, pid in dead:
+        log.warning("drainer_dead", drainer=id_, host=host, pid=pid)
+    return [id_ for id_, _, _ in dead]
+
+
+async def close_lost(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> int:
+    """Close the works of all dead drainers, and forget drainers that no work names.
+
+    Anyone may call it, at the same time as others: the lease lets one of them close each work.
+    """
+    closed = 0
+    for queue in queues:
+        while claims := await held(connection, queue, "d.dead_at is not null"):
+            lost = await settle(connection, [lose(claim, queue=queue) for claim in claims])
+            closed += len(lost)
+            if len(claims) < BATCH:
+                break
+    if closed:
+        log.warning("works_rescued", count=closed)
+    await forget_dead(connection, queues)
+    return closed
+
+
+async def forget_dead(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> None:
+    """Delete the rows of dead drainers that hold nothing any more."""
+    unnamed = " and ".join(
+        f"not exists (select 1 from {queue.table} where drainer = d.id)"  # noqa: S608
+        for queue in queues
+    )
+    statement = f"delete from jobs_drainer d where dead_at is not null and {unnamed}"  # noqa: S608
+    await connection.execute(statement)  # type: ignore[arg-type]
+
+
+async def held(connection: AsyncConnection[Any], queue: Queue, which: str) -> list[Claim]:
+    """The works that certain drainers hold; `which` is a condition on jobs_drainer d."""
+    statement = HELD.format(
+        table=queue.table,
+        which=which,
+        most=BATCH,
+        columns="".join(f', w."{name}"' for name in queue.model.claimed),
+    )
+    cursor = await connection.execute(statement, prepare=False)  # type: ignore[call-overload]
+    return [_claim(queue, row) for row in await cursor.fetchall()]
+
+
+def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
+    (id_, tenant, lane, lease, attempt, most, losses, undo, created, beat, drainer) = row[:11]
+    return Claim(
+        queue=queue.name,
+        id=id_,
+        tenant_id=tenant,
+        schema="public",  # Nothing runs under this claim.
+        lane=lane,
+        lease=lease,
+        attempt=attempt,
+        max_attempts=most,
+        losses=losses,
+        discarding=undo,
+        created_at=created,
+        started_at=beat,  # The last that is known of its drainer.
+        drainer=drainer,
+        deadline=0.0,
+        data=dict(zip(queue.model.claimed, row[11:], strict=True)),
+    )

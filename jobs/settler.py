@@ -1,0 +1,79 @@
+"""The group commit: settlements gather for a moment, and are written together."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from jobs.link import Link
+from jobs.settle import settle
+from jobs.verdict import Settlement
+
+log = structlog.get_logger(__name__)
+
+GATHER = 0.05  # Seconds that a settlement waits for others at most.
+MOST = 500  # Works in one transaction.
+
+
+class Settler:
+    """Writes settlements in groups: at once when idle, else every 50 ms or 500 works.
+
+    `running` tells how many works are still being done: with no more of them than already wait,
+    waiting longer gains nothing. `settled` is told what was written, or was no longer ours.
+    """
+
+    def __init__(
+        self, *, running: Callable[[], int], settled: Callable[[Sequence[Settlement]], None]
+    ) -> None:
+        self._running = running
+        self._settled = settled
+        self._link = Link("settle")
+        self._waiting: list[Settlement] = []
+        self._arrived = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    def put(self, settlement: Settlement) -> None:
+        """Have it written soon."""
+        self._waiting.append(settlement)
+        self._quiet.clear()
+        self._arrived.set()
+
+    async def flushed(self) -> None:
+        """Wait until everything is written."""
+        await self._quiet.wait()
+
+    async def run(self) -> None:
+        """Write, for ever. Never gives up a settlement: while the database is away they wait."""
+        flushed_at = 0.0
+        while True:
+            await self._arrived.wait()
+            await self._gather(flushed_at + GATHER)
+            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            flushed_at = time.monotonic()
+            await self._write(batch)
+            if not self._waiting:
+                self._arrived.clear()
+                self._quiet.set()
+
+    async def _gather(self, until: float) -> None:
+        while not self._enough() and (left := until - time.monotonic()) > 0:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), left)
+            except TimeoutError:
+                return
+
+    def _enough(self) -> bool:
+        return len(self._waiting) >= min(MOST, max(1, self._running()))
+
+    async def _write(self, batch: Sequence[Settlement]) -> None:
+        ours = await self._link.run(lambda connection: settle(connection, batch))
+        for one in batch:
+            if (one.claim.id, one.claim.lease) not in ours:
+                log.warning("settlement_stale", queue=one.claim.queue, work=str(one.claim.id))
+        self._settled(batch)
+
+    async def close(self) -> None:
+        await self._link.close()

@@ -1,0 +1,12 @@
+"""Celery's own tasks: periodic ones (beat). Nothing that must happen depends on them alone."""
+
+from celery import shared_task
+from django.conf import settings
+from django.core.management import call_command
+
+
+@shared_task(name="jobs.partitions", expires=3600)  # type: ignore[untyped-decorator]
+def partitions() -> None:
+    """Make the attempts' partitions two weeks ahead, drop old ones; where the owner's URL is set."""
+    if "owner" in settings.DATABASES:
+        call_command("partitions")

@@ -1,0 +1,64 @@
+"""One try at one work: the step under its deadline, in its tenant's context, whatever it raises."""
+
+import asyncio
+import time
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from jobs.calling import call
+from jobs.outcomes import Outcome, Succeeded, Unknown
+from jobs.registry import Queue
+from jobs.steps import Claim, Step
+from jobs.threads import StepDied
+from tenants.context import tenant_context
+
+log = structlog.get_logger(__name__)
+
+CANCEL_SECONDS = 1.0  # What an async step gets to clean up after its deadline.
+
+
+async def attempt(claim: Claim, queue: Queue) -> Outcome:
+    """Run the claim's step; always an outcome, never an exception.
+
+    What broke off in the middle is Unknown: most queues try such work again, and those whose works
+    must not happen twice do not.
+    """
+    step = queue.undo if claim.discarding else queue.step
+    if step is None:
+        return Succeeded()  # Nothing to undo.
+    task = asyncio.create_task(_guarded(step, claim))
+    await asyncio.wait({task}, timeout=max(0.0, claim.deadline - time.monotonic()))
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+    if task.done() and not task.cancelled():
+        return task.result()
+    return Unknown(f"not done after {queue.deadline:g} s")
+
+
+async def _guarded(step: Step, claim: Claim) -> Outcome:
+    names = {"tenant": claim.tenant_id, "work": str(claim.id), "attempt": claim.attempt}
+    with tenant_context(claim.tenant), bound_contextvars(queue=claim.queue, **names):
+        try:
+            return await call(step, claim)
+        except StepDied as died:
+            return _raised(died.args[0])
+        except GeneratorExit:
+            raise  # The loop is being torn down.
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # The deadline.
+            return _raised(error)
+        except BaseException as error:  # A step may raise anything, SystemExit too.
+            return _raised(error)
+
+
+def _raised(error: BaseException) -> Unknown:
+    log.warning("step_raised", exc_info=error)
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be read)"
+    return Unknown(f"{type(error).__name__}: {message[:4000]}")

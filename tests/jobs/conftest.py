@@ -1,0 +1,151 @@
+"""The engine's parts, one by one, against the real database: claim, settle, rescue, services."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db.models import Q
+from psycopg import AsyncConnection
+
+from jobs import claim as claiming
+from jobs import link, look, rescue, verdict
+from jobs import settle as settling
+from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Work
+from jobs.outcomes import Outcome
+from jobs.registry import queue
+from jobs.states import FINISHED
+from jobs.steps import Claim
+from tests.works.models import Parcel, Telegram
+
+
+def served():
+    return [queue(name) for name in ("parcels", "telegrams", "jobs")]
+
+
+_tenants = itertools.count(1_000_000)  # Numbers that no tenant's row has: works need none.
+
+
+class Engine:
+    """A drainer taken apart: each of its moves is one call."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.connection = self.connect()
+
+    def connect(self) -> AsyncConnection[Any]:
+        return self.run(AsyncConnection.connect(**link.parameters("test")))
+
+    def run(self, coroutine):
+        return self.loop.run_until_complete(coroutine)
+
+    def close(self) -> None:
+        self.run(self.connection.close())
+        self.loop.close()
+
+    def drainer(self, *, silent: float = 0) -> int:
+        """A drainer whose last beat was `silent` seconds ago."""
+        row = self.sql(
+            "insert into jobs_drainer (host, pid, busy, slots, beat_at)"
+            " values ('here', 1, 0, 8, clock_timestamp() - make_interval(secs => %s)) returning id",
+            silent,
+        )
+        return row[0][0]
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        async def execute():
+            cursor = await self.connection.execute(statement, values)
+            return await cursor.fetchall() if cursor.description else []
+
+        return self.run(execute())
+
+    def tenant(self) -> int:
+        return next(_tenants)
+
+    def add(
+        self,
+        model: type[Work] = Parcel,
+        count: int = 1,
+        *,
+        tenant: int | None = None,
+        **columns: Any,
+    ) -> list[Work]:
+        """Works that may run now."""
+        tenant = tenant or self.tenant()
+        columns = {"lane": f"lane:{tenant}", "max_attempts": 3} | columns
+        works = [model(tenant_id=tenant, **columns) for _ in range(count)]
+        return model.objects.using("operator").bulk_create(works)
+
+    def claim(
+        self, name: str = "parcels", *, drainer: int, slots: int = 8, cursor=None, connection=None
+    ) -> list[Claim]:
+        cursor = cursor or claiming.Cursor()
+        for _ in range(2):  # Past the last tenant there is nothing; the next look begins anew.
+            taken = self.run(
+                claiming.claim(
+                    connection or self.connection,
+                    queue(name),
+                    drainer=drainer,
+                    slots=slots,
+                    cursor=cursor,
+                )
+            )
+            if taken.claims or not taken.ended:
+                break
+        return taken.claims
+
+    def claim_undo(self, name: str = "parcels", *, drainer: int) -> list[Claim]:
+        return self.run(claiming.claim_undo(self.connection, queue(name), drainer=drainer, slots=8))
+
+    def settle(self, *ends: tuple[Claim, Outcome], random=lambda: 0.0) -> int:
+        """Settle a batch; how many were still ours."""
+        batch = [
+            verdict.settle(claim, outcome, queue=queue(claim.queue), elapsed=0.01, random=random)
+            for claim, outcome in ends
+        ]
+        return self.write(*batch)
+
+    def write(self, *batch: verdict.Settlement) -> int:
+        return len(self.run(settling.settle(self.connection, batch)))
+
+    def hand_back(self, *claims: Claim) -> int:
+        return self.write(*(verdict.hand_back(claim) for claim in claims))
+
+    def look(self) -> look.Seen:
+        return self.run(look.look(self.connection, served()))
+
+    def rescue(self) -> int:
+        self.run(rescue.declare_dead(self.connection))
+        return self.run(rescue.close_lost(self.connection, served()))
+
+    def silence(self, drainer: int) -> None:
+        """Let a drainer's last beat be long ago."""
+        Drainer.objects.using("operator").filter(pk=drainer).update(beat_at="2020-01-01T00:00Z")
+
+
+def attempts_of(work: Work) -> list[tuple[int, str]]:
+    rows = Attempt.objects.using("operator").filter(work_id=work.pk).order_by("number")
+    return list(rows.values_list("number", "outcome"))
+
+
+def letter_of(work: Work) -> DeadLetter:
+    return DeadLetter.objects.using("operator").get(work_id=work.pk, resolved_at=None)
+
+
+def fresh(work: Work) -> Work:
+    work.refresh_from_db(using="operator")
+    return work
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """The engine alone with this test's works: what others left is withdrawn first."""
+    for model in (Parcel, Telegram, Job):
+        rows = model.objects.using("operator")
+        rows.filter(~Q(state__in=FINISHED)).update(state="cancelled", lease=None, drainer=None)
+    Lane.objects.using("operator").all().delete()
+    Drainer.objects.using("operator").all().delete()
+    taken_apart = Engine()
+    yield taken_apart
+    taken_apart.close()
