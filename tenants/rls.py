@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.apps.registry import Apps
+from django.db import router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
@@ -60,10 +61,10 @@ class _OnTable(Operation):
         *,
         forward: bool,
     ) -> None:
-        model = state.apps.get_model(app_label, self.model_name)
-        if not self.allow_migrate_model(editor.connection.alias, model):
+        # Not allow_migrate_model(): a partitioned table is isolated too, and Django manages none.
+        if not router.allow_migrate(editor.connection.alias, app_label, model_name=self.model_name):
             return
-        # The app role is made before the database, so a missing one stops the migration.
+        model = state.apps.get_model(app_label, self.model_name)
         for statement in self.statements(model, state.apps, forward=forward):
             editor.execute(statement)
 
@@ -77,7 +78,8 @@ class IsolateTenant(_OnTable):
 
     `references` names the foreign keys into other tenant tables, field to "app.Model": each becomes
     FOREIGN KEY (tenant_id, field_id), so that a row cannot point at another tenant's.
-    `grant` is what the app role may do with its own tenant's rows.
+    `grant` is what the app role may do with its own tenant's rows; "" is nothing.
+    `tenant_key` makes (tenant_id, id) unique; a partitioned table's keys must have more columns.
     `shared_rows` lets rows without a tenant be written (never read) by the app role.
     """
 
@@ -88,12 +90,14 @@ class IsolateTenant(_OnTable):
         references: Mapping[str, str] | None = None,
         grant: str = "select, insert, update, delete",
         tenant_column: str = "tenant_id",
+        tenant_key: bool = True,
         shared_rows: bool = False,
     ) -> None:
         self.model_name = model_name
         self.references = dict(references or {})
         self.grant = grant
         self.tenant_column = tenant_column
+        self.tenant_key = tenant_key and tenant_column != "id"
         self.shared_rows = shared_rows
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
@@ -104,6 +108,7 @@ class IsolateTenant(_OnTable):
                 "references": self.references,
                 "grant": self.grant,
                 "tenant_column": self.tenant_column,
+                "tenant_key": self.tenant_key,
                 "shared_rows": self.shared_rows,
             },
         )
@@ -128,12 +133,12 @@ class IsolateTenant(_OnTable):
             f'create policy {POLICY} on "{table}" using ({own}) with check ({written})',
             *self._tenant_key(model, table),
             *self._composite_keys(model, table, apps),
-            f'grant {self.grant} on "{table}" to {APP}',
+            *([f'grant {self.grant} on "{table}" to {APP}'] if self.grant else []),
         ]
 
     def _tenant_key(self, model: Any, table: str) -> list[str]:
         """(tenant_id, id), the target of composite foreign keys and the index of each look-up."""
-        if self.tenant_column == "id":
+        if not self.tenant_key:
             return []
         key = model._meta.pk.column
         return [
@@ -160,7 +165,7 @@ class IsolateTenant(_OnTable):
             f'alter table "{table}" drop constraint "{table}_{name}_same_tenant"'
             for name in self.references
         ]
-        if self.tenant_column != "id":
+        if self.tenant_key:
             keys.append(f'alter table "{table}" drop constraint "{table}_tenant_key"')
         return [
             f'revoke all on "{table}" from {APP}',
