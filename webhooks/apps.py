@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class WebhooksConfig(AppConfig):
+    """What happened, told to those who asked to hear of it."""
+
+    name = "webhooks"
