@@ -7,6 +7,7 @@ from config.problems import FieldError, Problem
 TENANT_SCOPES: dict[str, str] = {
     "customers:read": "Read the tenant's customers.",
     "customers:write": "Create, change and delete the tenant's customers.",
+    "workspace:read": "Read the tenant's settings and activity.",
     "keys:read": "List the tenant's keys.",
     "keys:write": "Make and revoke keys of the tenant's.",
 }

@@ -1,0 +1,43 @@
+"""manage.py reconcile: does the world hold what the ledger says, and nothing else of ours?"""
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from onboarding import reconciling
+
+
+class Command(BaseCommand):
+    """Exit codes: 0 ledger and world agree (or were made to), 3 they differ and were left so."""
+
+    help = (
+        "Compare the ledger of provisioned resources with the world, and mend what can be mended."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="Look, and change nothing.")
+        parser.add_argument("--json", action="store_true", help="Answer as one JSON object.")
+        parser.add_argument(
+            "--remove-orphans", action="store_true", help="Delete what belongs to no tenant."
+        )
+        parser.add_argument("--tenant", type=int, help="Look at the tenant of this number alone.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        findings = reconciling.compare(tenant_id=options["tenant"])
+        mended = 0 if options["dry_run"] else self._mend(findings, options["remove_orphans"])
+        if options["json"]:
+            listed = [finding._asdict() for finding in findings]
+            self.stdout.write(json.dumps({"findings": listed, "mended": mended}))
+        else:
+            for finding in findings:
+                self.stdout.write(f"{finding.what}: {finding.name} (tenant {finding.tenant_id})")
+            self.stdout.write(f"{len(findings)} differences, {mended} being mended.")
+        if len(findings) > mended:
+            raise SystemExit(3)
+
+    def _mend(self, findings: list[reconciling.Finding], remove_orphans: bool) -> int:
+        return sum(
+            reconciling.mend(finding, actor="system:reconcile", remove_orphans=remove_orphans)
+            for finding in findings
+        )

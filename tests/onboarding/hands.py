@@ -1,0 +1,60 @@
+"""What a drainer does to a sign-up, by hand: for tests that stop and start it where they like."""
+
+import time
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from jobs.steps import Claim
+from onboarding.models import PendingOnboarding
+
+
+def take(
+    operator: psycopg.Connection, request_id: UUID, *, discarding: bool = False, seconds: float = 60
+) -> Claim:
+    """Claim a sign-up, whoever had it: a new lease, which fences the one before."""
+    state = "discarding" if discarding else "processing"
+    with operator.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            "update onboarding_pendingonboarding set state = %s, attempts = attempts + 1,"
+            " lease = nextval('jobs_lease_seq'), drainer = 0 where id = %s"
+            " returning *, now() as now",
+            [state, request_id],
+        ).fetchone()
+        home = cursor.execute(
+            "select home, schema_name from tenants_tenant where id = %s", [row["tenant_id"]]
+        ).fetchone()
+    return Claim(
+        queue="onboarding",
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        schema=_schema(home),
+        lane=row["lane"],
+        lease=row["lease"],
+        attempt=row["attempts"],
+        max_attempts=row["max_attempts"],
+        losses=0,
+        discarding=discarding,
+        created_at=row["created_at"],
+        started_at=row["now"],
+        drainer=0,
+        deadline=time.monotonic() + seconds,
+        data={name: row[name] for name in PendingOnboarding.claimed},
+    )
+
+
+def _schema(home: dict | None) -> str:
+    if home is None:
+        return "public"
+    return home["schema_name"] if home["home"] == "dedicated" else "pool"
+
+
+def settle(operator: psycopg.Connection, claim: Claim, state: str) -> None:
+    """Give it back in another state, as the engine does with an outcome."""
+    operator.execute(
+        "update onboarding_pendingonboarding set state = %s, lease = null, drainer = null,"
+        " finished_at = case when %s in ('succeeded', 'discarded') then now() end"
+        " where id = %s and lease = %s",
+        [state, state, claim.id, claim.lease],
+    )
