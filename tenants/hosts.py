@@ -5,6 +5,7 @@ step `cache` puts a new tenant there), and Postgres through `slipway.tenant_by_h
 says is signed by us: whoever can write there can make us ask again, and nothing else.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,12 @@ SHARED_SECONDS = 15
 _REDIS_PAUSE = 10.0  # After an error Redis is left alone for this long.
 _REDIS_TIMEOUT = 0.25
 
+# Nothing that a URL parser could read in two ways: no user, no path, one port at most.
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/?#@\[\]\\]+))(?::[0-9]{1,5})?"
+)
+_NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,252}")
+
 _log = structlog.get_logger(__name__)
 _signer = signing.Signer(salt="tenants.hosts")
 _remembered: ExpiringMap[str, tuple[TenantSummary | None]] = ExpiringMap(
@@ -52,14 +59,16 @@ def normalise(host: str) -> str:
 
     Names beyond ASCII become their `xn--` form; "" for what is no host name.
     """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        name = name if ":" in name else name.removesuffix(".").encode("idna").decode("ascii")
-    except ValueError:  # UnicodeError is one.
+    found = _HOST.fullmatch(host)
+    if found is None:
         return ""
-    name = name.lower().removeprefix("www.")
-    is_plain = all(char.isalnum() or char in "-.:_" for char in name)
-    return name if is_plain and len(name) <= 253 else ""
+    if found["address"]:
+        return found["address"].lower()
+    try:
+        name = found["name"].removesuffix(".").encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        return ""
+    return name.removeprefix("www.") if _NAME.fullmatch(name) else ""
 
 
 def is_apex(host: str) -> bool:

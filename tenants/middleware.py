@@ -25,8 +25,9 @@ _ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
 class TenantHostMiddleware:
     """Sets `request.tenant`, the urlconf and the tenant context by the Host header.
 
-    The platform's own hosts have no tenant. A tenant that is not active is answered here: the
-    set-up page while it is made (503), suspended (403), closed (410), unknown (404).
+    On the platform's own hosts there is no `request.tenant`. A tenant that is not active is
+    answered here: the set-up page while it is made (503), suspended (403), closed (410), unknown
+    (404).
     """
 
     sync_capable = True
@@ -58,7 +59,6 @@ class TenantHostMiddleware:
 
     def _route(self, request: HttpRequest) -> HttpResponseBase | None:
         """Find the tenant; an answer when the request ends here."""
-        request.tenant = None  # type: ignore[attr-defined]
         host = hosts.host_of(request)
         if hosts.is_apex(host) or request.path in _ANY_HOST:
             return None
@@ -75,7 +75,7 @@ class TenantHostMiddleware:
 
     @staticmethod
     def _context(request: HttpRequest) -> Any:
-        tenant: TenantSummary | None = request.tenant  # type: ignore[attr-defined]
+        tenant: TenantSummary | None = getattr(request, "tenant", None)
         return tenant_context(tenant.ref) if tenant else no_tenant()
 
 
