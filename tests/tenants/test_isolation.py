@@ -440,6 +440,7 @@ def test_it_renews_the_context_before_it_expires(mine, canary, monkeypatch):
         assert connection.connection.slipway_applied.until > applied.until
 
 
+@pytest.mark.other_guard
 def test_it_takes_one_round_trip_to_switch_and_none_to_stay(
     mine, theirs, django_assert_num_queries
 ):
@@ -485,8 +486,9 @@ def test_it_hides_pooled_customers(mine, theirs, attacker, operator):
 @pytest.mark.other_guard
 def test_it_errs_where_a_dedicated_schema_lacks_a_table(dedicated_tenant, theirs, superuser):
     """It must not fall through to the pool, where everybody's rows are."""
-    from customers.models import Customer
     from django.db import ProgrammingError
+
+    from customers.models import Customer
 
     with tenant_context(theirs):
         Customer.objects.create(external_id="c-1", name=SECRET)
@@ -497,8 +499,9 @@ def test_it_errs_where_a_dedicated_schema_lacks_a_table(dedicated_tenant, theirs
 
 @pytest.mark.other_guard
 def test_it_errs_for_a_schema_that_is_not_there(theirs):
-    from customers.models import Customer
     from django.db import ProgrammingError
+
+    from customers.models import Customer
 
     nowhere = TenantRef(theirs.pk, "t_999999999")
     with tenant_context(nowhere), pytest.raises(ProgrammingError, match="does not exist"):
