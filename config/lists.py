@@ -6,7 +6,7 @@ shows, which says whether there is a next page.
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from django.http import HttpRequest
@@ -53,11 +53,12 @@ def read_cursor(request: Request | HttpRequest, parse: Callable[[str], T]) -> T 
 
 
 def page(
-    rows: Sequence[T], *, limit: int, show: Callable[[T], Any], place: Callable[[T], str]
+    rows: Iterable[T], *, limit: int, show: Callable[[T], Any], place: Callable[[T], str]
 ) -> dict[str, Any]:
     """One page from `limit + 1` rows: what `show` makes of each, and the `place` of the last."""
-    shown = rows[:limit]
-    more = len(rows) > limit
+    shown = list(rows)
+    more = len(shown) > limit
+    shown = shown[:limit]
     cursor = base64.urlsafe_b64encode(place(shown[-1]).encode()) if more else b""
     return {
         "data": [show(row) for row in shown],
@@ -66,8 +67,13 @@ def page(
 
 
 def refuse_unknown_parameters(request: Request | HttpRequest, known: Sequence[str]) -> None:
-    """A misspelt filter must not answer with everything. Raises InvalidParameter."""
-    for name in request.GET:
+    """A misspelt filter must not answer with everything; no text column holds a NUL.
+
+    Raises InvalidParameter.
+    """
+    for name, value in request.GET.items():
+        if "\0" in value:
+            raise InvalidParameter(f"{name[:40]} is not valid.", parameter=name[:40])
         if name not in known and name not in {"limit", "cursor"}:
             raise InvalidParameter(
                 f"There is no parameter {name[:40]!r} here.", parameter=name[:40]

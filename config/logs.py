@@ -21,6 +21,7 @@ from django.http.response import HttpResponseBase
 from structlog.typing import EventDict, Processor
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+SECRET_PATH = re.compile(r"(?<=^/activate/).+")  # What follows is a token.
 SECRETS = re.compile(r"(?i)password|secret|token|authorization|cookie|api_?key|signature")
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -69,7 +70,7 @@ def _write_line(request: HttpRequest, status: int, seconds: float) -> None:
     """One line a request: failures of ours loudly, the rest for those who ask for it."""
     level = logging.WARNING if status >= 500 else logging.DEBUG
     if _log.isEnabledFor(level):
-        method, path = request.method, request.path[:500]
+        method, path = request.method, SECRET_PATH.sub("…", request.path)[:500]
         _log.log(level, "request", method=method, path=path, status=status, ms=_ms(seconds))
 
 

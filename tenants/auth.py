@@ -9,6 +9,7 @@ A view says what it needs and no more:
 `request.caller` is then a Caller, and the handler runs in the context of its tenant.
 """
 
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from tenants.summary import TenantSummary, summary
 
 TENANT_HEADER = "Slipway-Tenant"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="slipway"'}
+_SLUG = re.compile(r"[a-z0-9-]{1,63}")
 _LONGEST_HEADER = 128  # A key has 49 characters; nothing longer is looked at.
 
 
@@ -143,7 +145,7 @@ def split_reference(reference: str) -> tuple[UUID | None, str | None]:
     """
     if reference.startswith("tnt_"):
         return parse_id("tnt", reference), None
-    if not reference.isascii() or not 1 <= len(reference) <= 63:
+    if not _SLUG.fullmatch(reference):
         raise problems.TenantNotFound
     return None, reference
 

@@ -57,7 +57,7 @@ def test_a_platform_key_acts_for_a_dedicated_tenant_in_its_schema(dedicated_tena
 
 @pytest.mark.parametrize(
     "named", ["nobody-at-all", "tnt_", "tnt_nonsense", "tnt_00000000-0000-0000-0000-000000000000",
-              "a" * 64, "' or true --", "é"]
+              "a" * 64, "' or true --"]
 )  # fmt: skip
 def test_a_platform_key_that_names_nobody_gets_404(client, named):
     headers = bearer(platform_key(), **{"Slipway-Tenant": named})
