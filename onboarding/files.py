@@ -13,12 +13,16 @@ from django.core.files.storage import Storage, storages
 
 from onboarding.errors import NotOurs
 
+CONNECT_SECONDS, READ_SECONDS = 3, 10  # Of each call to S3; the engine tries again.
 _MARK = ".slipway"
 
 
 def storage() -> Storage:
     """Where tenants' files are: a directory by default, a bucket by setting."""
-    return storages["tenants"]
+    found = storages["tenants"]
+    if hasattr(found, "client_config"):  # S3, and what speaks it.
+        _bound(found)
+    return found
 
 
 def prefix_of(tenant_id: int) -> str:
@@ -63,6 +67,22 @@ def prefixes() -> list[str]:
     """The prefixes that exist, whoever's they are."""
     directories, _ = _listed("")
     return [str(name).strip("/") for name in directories]
+
+
+def _bound(s3: Any) -> None:
+    """boto waits a minute for each of five tries; a step has one minute in all."""
+    if getattr(s3, "is_bounded", False):
+        return
+    from botocore.config import Config  # Only where there is a bucket: the import takes its time.
+
+    s3.client_config = s3.client_config.merge(
+        Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"total_max_attempts": 1},
+        )
+    )
+    s3.is_bounded = True
 
 
 def _below(prefix: str) -> Iterator[str]:
