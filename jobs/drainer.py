@@ -10,7 +10,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -107,7 +107,7 @@ class Drainer:
         self._beat.start()
         log.info("drainer_started", drainer=self.id, queues=list(self.queues), slots=self.slots)
         background = [
-            asyncio.create_task(coroutine)
+            asyncio.create_task(self._vital(coroutine))
             for coroutine in (self._tick(), self._settler.run(), listen(self.want))
         ]
         try:
@@ -136,6 +136,13 @@ class Drainer:
             name: Cursor(random.randint(0, most))  # noqa: S311
             for name in self.queues
         }
+
+    async def _vital(self, part: Coroutine[Any, Any, None]) -> None:
+        try:
+            await part
+        except Exception:
+            log.exception("drainer_part_failed", drainer=self.id)
+            self.on_death("a part of its loop failed")
 
     async def _tick(self) -> None:
         while True:

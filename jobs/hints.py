@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -21,6 +22,8 @@ from config.redis import client
 log = structlog.get_logger(__name__)
 
 CHANNEL = "slipway:hints"
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # Seconds between tries to reach Redis.
+QUIET = 15.0  # Seconds without a hint before the listener asks whether Redis is there.
 GAP = 0.005  # Seconds between two publications of one process.
 PAUSE = 1.0  # Seconds in which nothing is tried after a failure.
 
@@ -72,22 +75,31 @@ async def listen(heard: Callable[[str], None]) -> None:
     """Call `heard` for each hint, for ever; Redis may come and go."""
     if settings.BROKER == "none":
         return
-    pause = 0.1
+    pause = FIRST_PAUSE
     while True:
-        connection = redis.asyncio.Redis.from_url(
-            settings.REDIS_URL, socket_connect_timeout=2.0, socket_keepalive=True
-        )
+        connection = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2.0)
         try:
             async with connection.pubsub() as channel:
                 await channel.subscribe(CHANNEL)
-                pause = 0.1
-                async for message in channel.listen():
-                    if message["type"] == "message":
-                        heard(message["data"].decode("utf-8", "replace"))
-        except (redis.RedisError, OSError) as error:
-            log.info("hints_away", error=str(error)[:200])
+                pause = FIRST_PAUSE
+                await _hear(channel, heard)
+        except Exception as error:  # Whatever it is, a drainer does without hints.
+            log.info("hints_away", error=f"{type(error).__name__}: {error}"[:200])
         finally:
-            with contextlib.suppress(redis.RedisError, OSError):
+            with contextlib.suppress(Exception):
                 await connection.aclose()
         await asyncio.sleep(pause)
-        pause = min(pause * 2, 5.0)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _hear(channel: Any, heard: Callable[[str], None]) -> None:
+    silent = 0
+    while silent < 2:  # A server that vanished without a word does not answer the ping.
+        message = await channel.get_message(timeout=QUIET)
+        if message is None:
+            silent += 1
+            await channel.ping()
+        else:
+            silent = 0
+            if message["type"] == "message":
+                heard(message["data"].decode("utf-8", "replace"))

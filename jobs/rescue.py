@@ -27,7 +27,8 @@ returning id, host, pid
 
 HELD = """
 select w.id, w.tenant_id, w.lane, w.lease, w.attempts, w.max_attempts, w.losses,
-  w.state = 'discarding', w.created_at, d.beat_at, w.drainer {columns}
+  w.state = 'discarding', w.created_at, greatest(d.beat_at, now() - interval '1 day'),
+  w.drainer {columns}
 from jobs_drainer d join {table} w on w.drainer = d.id
 where {which} limit {most}
 """
@@ -96,7 +97,7 @@ def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
         losses=losses,
         discarding=undo,
         created_at=created,
-        started_at=beat,  # The last that is known of its drainer.
+        started_at=beat,  # The last that is known of its drainer, but on a day with a partition.
         drainer=drainer,
         deadline=0.0,
         data=dict(zip(queue.model.claimed, row[11:], strict=True)),

@@ -7,6 +7,7 @@ attempt that finds no partition is logged instead, while its work moves on.
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, date
 from typing import Any
 
 import psycopg
@@ -171,12 +172,11 @@ async def _record(connection: AsyncConnection[Any], tried: Sequence[Settlement])
         async with connection.transaction():
             await _execute(connection, ATTEMPTS, _attempt_columns(tried))
     except REFUSED as error:
-        if len(tried) > 1 and not isinstance(error, psycopg.errors.CheckViolation):
-            middle = len(tried) // 2
-            await _record(connection, tried[:middle])
-            await _record(connection, tried[middle:])
+        parts = _parts(tried, error)
+        if len(parts) > 1:
+            for part in parts:
+                await _record(connection, part)
             return
-        # A check violation is a missing partition: it would refuse each of them alone as well.
         for one in tried:
             log.error(
                 "attempt_unwritten",
@@ -186,6 +186,17 @@ async def _record(connection: AsyncConnection[Any], tried: Sequence[Settlement])
                 outcome=str(one.came),
                 error=_said(error),
             )
+
+
+def _parts(tried: Sequence[Settlement], error: psycopg.Error) -> list[Sequence[Settlement]]:
+    """What to try apart from each other; one part when that would change nothing."""
+    if isinstance(error, psycopg.errors.CheckViolation):  # A day has no partition.
+        days: dict[date, list[Settlement]] = {}
+        for one in tried:
+            days.setdefault(one.claim.started_at.astimezone(UTC).date(), []).append(one)
+        return list(days.values())
+    middle = len(tried) // 2
+    return [part for part in (tried[:middle], tried[middle:]) if part]
 
 
 def _attempt_columns(tried: Sequence[Settlement]) -> dict[str, list[Any]]:
