@@ -132,7 +132,7 @@ def replay(*, key: IdempotencyKey | None, fingerprint: bytes) -> Accepted | None
     return Accepted(request_id, slug, created_at, replayed=True)
 
 
-def claim(*, request_id: UUID, token: str) -> tuple[SignUpRow, NewKey]:
+def claim(*, request_id: UUID, token: str) -> tuple[SignUpRow, NewKey[ApiKey]]:
     """Give the tenant's first key to who signed it up.
 
     At once to the platform; to strangers after the owner activated the account, which proves the

@@ -104,7 +104,7 @@ def identify(request: HttpRequest) -> Caller:
     if known is None:
         throttling.count_invalid_key(request)
         raise problems.InvalidKey(headers=_CHALLENGE)
-    usage.note(known.proof)
+    usage.note(known.proof, first=not known.used)
     here: TenantSummary | None = getattr(request, "tenant", None)
     named = request.headers.get(TENANT_HEADER, "")
     if known.tenant is None:
@@ -181,7 +181,7 @@ class CallerView(LeanAPIView):
     `scopes` maps methods to the scope that each needs; a method that is left out is open to all.
     """
 
-    authentication_classes = (KeyAuthentication,)
+    authentication_classes: Any = (KeyAuthentication,)
     scopes: ClassVar[Mapping[str, str]] = {}
     platform_only: ClassVar[bool] = False
     tenant_required: ClassVar[bool] = False

@@ -161,7 +161,8 @@ def _ask_redis(command: str, *arguments: Any) -> Any:
     if not arguments or time.monotonic() < _redis_again_at:
         return None
     try:
-        return shared_redis.client(timeout=_REDIS_TIMEOUT).execute_command(command, *arguments)
+        client = shared_redis.client(timeout=_REDIS_TIMEOUT)
+        return client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
     except redis.RedisError as error:
         _redis_again_at = time.monotonic() + _REDIS_PAUSE
         _log.warning("Redis is away; hosts are looked up in Postgres", error=type(error).__name__)

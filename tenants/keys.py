@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
@@ -26,6 +26,8 @@ from tenants.models import ApiKey, PlatformKey
 from tenants.problems import KeyNotFound
 from tenants.scopes import PLATFORM_SCOPES, TENANT_SCOPES, check_scopes
 from tenants.summary import TenantSummary, summary
+
+K = TypeVar("K", ApiKey, PlatformKey)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PREFIX_LENGTH = 12
@@ -65,13 +67,14 @@ class KnownKey:
     expires_at: datetime | None
     tenant: TenantSummary | None = None  # None for the platform's keys.
     per_minute: int | None = None  # A platform key's own limit.
+    used: bool = True  # False for a tenant's key that nobody used yet.
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class NewKey(Generic[K]):
     """A key that was made just now; `token` is shown once and stored nowhere."""
 
-    key: ApiKey | PlatformKey
+    key: K
     token: str = field(repr=False)
 
 
@@ -125,7 +128,7 @@ def create(
     reason: str = "",
     expires_at: datetime | None = None,
     using: str = DEFAULT_DB_ALIAS,
-) -> NewKey:
+) -> NewKey[ApiKey]:
     """Make a key of a tenant's.
 
     Raises UnknownScope.
@@ -156,7 +159,7 @@ def create_platform(
     reason: str = "",
     expires_at: datetime | None = None,
     using: str = "operator",
-) -> NewKey:
+) -> NewKey[PlatformKey]:
     """Make a key of the platform's. The app role cannot: it runs as operator or owner.
 
     Raises UnknownScope.
@@ -290,4 +293,4 @@ def _find(proof: Proof) -> KnownKey | None:
     known = KnownKey(proof, frozenset(row[0]), row[1])
     if proof.kind is Kind.PLATFORM:
         return replace(known, per_minute=row[2])
-    return replace(known, tenant=summary(row[2:]))
+    return replace(known, used=row[2], tenant=summary(row[3:]))

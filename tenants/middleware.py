@@ -81,7 +81,7 @@ class TenantHostMiddleware:
 
 def _enter(request: HttpRequest, tenant: TenantSummary) -> None:
     request.tenant = tenant  # type: ignore[attr-defined]
-    request.urlconf = settings.TENANT_URLCONF  # type: ignore[attr-defined]
+    request.urlconf = settings.TENANT_URLCONF
     bind_contextvars(tenant=str(tenant.uuid))
 
 

@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
 from tenants import activation, hosts, throttling
+from tenants.context import require_tenant
 from tenants.forms import LoginForm, PasswordForm
 from tenants.models import ApiKey, Membership, Tenant
 from tenants.panels import panels
@@ -113,4 +114,5 @@ class Activate(View):
 
 def _tenant(request: HttpRequest) -> Tenant:
     """The row of the tenant that the host middleware found."""
-    return Tenant.objects.get(pk=request.tenant.ref.id)  # type: ignore[attr-defined]
+    tenant: Tenant = Tenant.objects.get(pk=require_tenant().id)
+    return tenant

@@ -33,13 +33,15 @@ class Door:
         if self.proof is None:
             suspended_at = timezone.now() if target == TenantStatus.SUSPENDED else None
             rows = Tenant.objects.using(OPERATOR).filter(pk=tenant_id, status=source)
-            return rows.update(status=target, suspended_at=suspended_at)
+            count: int = rows.update(status=target, suspended_at=suspended_at)
+            return count
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(
                 "select slipway.platform_move_tenant(%s, %s, %s, %s, %s)",
                 [self.proof.prefix, self.proof.digest, tenant_id, source, target],
             )
-            return int(cursor.fetchone()[0])
+            moved: int = cursor.fetchone()[0]
+            return moved
 
     def domains(self, tenant_id: int) -> list[str]:
         """The addresses of a tenant."""

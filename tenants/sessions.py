@@ -37,7 +37,7 @@ class SessionStore(SessionBase):
 
     def create(self) -> None:
         while True:
-            self._session_key = self._get_new_session_key()
+            self._session_key = self._get_new_session_key()  # type: ignore[attr-defined]
             try:
                 self.save(must_create=True)
             except CreateError:
@@ -50,7 +50,7 @@ class SessionStore(SessionBase):
             self.create()
             return
         _refuse_homeless()
-        data = self.encode(self._get_session(no_load=must_create))
+        data = self.encode(self._get_session(no_load=must_create))  # type: ignore[attr-defined]
         if must_create:
             self._insert(data)
         elif not self._row(self.session_key).update(

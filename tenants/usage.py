@@ -1,6 +1,5 @@
 """When keys were last used, written coarsely and off the path of requests."""
 
-import atexit
 from threading import Event, Lock, Thread
 
 import structlog
@@ -13,16 +12,21 @@ EVERY_SECONDS = 20.0
 _log = structlog.get_logger(__name__)
 _used: set[str] = set()
 _lock = Lock()
-_stop = Event()
+_wake = Event()
 _writer: Thread | None = None
 
 
-def note(proof: Proof) -> None:
-    """Remember that a key was used; the writer tells the database within EVERY_SECONDS."""
+def note(proof: Proof, *, first: bool = False) -> None:
+    """Remember that a key was used; the writer tells the database within EVERY_SECONDS.
+
+    The first use of a key is written at once: from then on it cannot be claimed again.
+    """
     if proof.prefix not in _used:
         with _lock:
             _used.add(proof.prefix)
         _start_writer()
+    if first:
+        _wake.set()
 
 
 def flush() -> None:
@@ -49,9 +53,8 @@ def _start_writer() -> None:
 
 
 def _write_on() -> None:
-    while not _stop.wait(EVERY_SECONDS):
+    while True:
+        _wake.wait(EVERY_SECONDS)
+        _wake.clear()
         flush()
         connections.close_all()
-
-
-atexit.register(_stop.set)

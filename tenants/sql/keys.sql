@@ -3,12 +3,13 @@
 
 create function slipway.find_api_key(wanted text, proof bytea)
 returns table (
-    scopes text[], expires_at timestamptz,
+    scopes text[], expires_at timestamptz, used boolean,
     id bigint, schema_name text, home text, uuid uuid, slug text, status text
 )
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-    select array(select jsonb_array_elements_text(k.scopes)), k.expires_at, t.id, t.schema_name, t.home, t.uuid, t.slug, t.status
+    select array(select jsonb_array_elements_text(k.scopes)), k.expires_at,
+           k.last_used_at is not null, t.id, t.schema_name, t.home, t.uuid, t.slug, t.status
     from public.tenants_apikey k join public.tenants_tenant t on t.id = k.tenant_id
     where k.prefix = wanted and k.secret_hash = sha256(proof)
       and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
