@@ -62,7 +62,7 @@ SLIPWAY["QUEUES"] |= {  # noqa: F405
         "step": "tests.works.steps.act_async",
         "policy": "tests.works.steps.QUICK",
         "slots": 8,
-        "deadline": 5.0,
+        "deadline": 60.0,
     },
 }
 SLIPWAY["JOBS"] |= {  # noqa: F405

@@ -98,6 +98,7 @@ class Yard:
         return self.start(
             *("-m", "celery", "-A", "config", "worker", "--pool=threads", "--concurrency=2"),
             *("--loglevel=INFO", "--without-gossip", "--without-mingle"),
+            f"--hostname=worker{len(self.processes)}@test",
             **settings,
         )
 

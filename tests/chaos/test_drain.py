@@ -1,7 +1,6 @@
 """`manage.py drain` as a process: it does the work, finishes, hands back."""
 
 import signal
-import time
 
 from django.db import transaction
 
@@ -9,6 +8,7 @@ from jobs import services
 from jobs.models import Attempt, Drainer, Job
 from tenants.context import tenant_context
 from tests.chaos.conftest import all_are, enqueue, state_of, traces, until
+from tests.works.models import Parcel
 
 
 def test_it_does_a_job_that_the_app_role_enqueued(yard, tenant):
@@ -80,18 +80,13 @@ def test_it_survives_whatever_a_step_raises(yard):
 
 
 def test_a_step_that_hangs_is_given_up_at_its_deadline_and_others_go_on(yard):
-    from tests.works.models import Parcel, Telegram
-
     process = yard.drain()
-    columns = {"tenant_id": 1, "lane": "lane:1", "max_attempts": 1}
-    hung = Parcel.objects.using("operator").create(act="sleep 30", **columns)
-    deaf = Telegram.objects.using("operator").create(act="stubborn", **columns)
-    began_at = time.monotonic()
+    hung = Parcel.objects.using("operator").create(
+        tenant_id=1, lane="lane:1", max_attempts=1, act="sleep 30"
+    )
     (other,) = enqueue("succeed")
     until(lambda: state_of(other) == "succeeded", 5)
     until(lambda: state_of(hung) == "dead_letter", 10, process.said())
-    # It must not happen twice, and nobody knows whether it did.
-    until(lambda: state_of(deaf) == "unknown", 5, process.said())
-    assert time.monotonic() - began_at < 12
     hung.refresh_from_db(using="operator")
     assert hung.last_error == "not done after 5 s"
+    assert process.alive

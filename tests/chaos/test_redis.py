@@ -59,7 +59,7 @@ def answering() -> dict:
     """The workers whose consumer answers."""
     try:
         return celery.app.control.inspect(timeout=2).ping() or {}
-    except (OSError, celery.app.connection_for_read().connection_errors):
+    except (OSError, *celery.app.connection_for_read().connection_errors):
         return {}
 
 

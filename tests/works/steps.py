@@ -46,7 +46,7 @@ def _told(claim: Claim) -> tuple[str, str]:
 def outcome(word: str, argument: str) -> Outcome:
     exchange = Exchange({"method": "POST", "url": "https://a.test/"}, {"status": 500, "body": "no"})
     match word:
-        case "succeed":
+        case "succeed" | "sleep" | "dawdle":
             return Succeeded()
         case "retry":
             return Retry(argument or "not yet", exchange=exchange)
@@ -69,9 +69,8 @@ def act(claim: Claim) -> Outcome:
     """On a thread."""
     word, argument = _told(claim)
     trace(claim, "began")
-    if word == "sleep":
+    if word == "sleep" or (word == "dawdle" and claim.attempt == 1):
         time.sleep(float(argument))
-        word = "succeed"
     result = outcome(word, argument)
     trace(claim, "ended")
     return result
@@ -82,7 +81,6 @@ async def act_async(claim: Claim) -> Outcome:
     word, argument = _told(claim)
     if word == "sleep":
         await asyncio.sleep(float(argument))
-        word = "succeed"
     elif word == "stubborn":
         while True:  # Will not be cancelled.
             try:
