@@ -4,12 +4,13 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from config import health, metrics
+from config import health, metrics, openapi
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("metrics", metrics.metrics),
+    path("v1/openapi.json", openapi.serve),
     path("", include("onboarding.urls")),
     path("", include("tenants.urls")),
     path("", include("customers.urls")),

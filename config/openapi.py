@@ -1,0 +1,119 @@
+"""The OpenAPI document, made from what the views already say of themselves.
+
+A view's `bodies` maps methods to the Structs that `decode` reads, its `filters` names the query
+parameters, its `scopes` the scopes. Served at /v1/openapi.json; made once in each process.
+"""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+import orjson
+from django.http import HttpRequest, HttpResponse
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
+
+_REFERENCE = "#/components/schemas/{name}"
+_SECURITY = "key"
+_PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "code", "trace_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "What programs compare."},
+        "trace_id": {"type": "string"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "message"],
+                "properties": {
+                    "pointer": {"type": "string", "description": "RFC 6901."},
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+_PAGE = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 50},
+    "cursor": {"type": "string", "description": "The next_cursor of the page before."},
+}
+
+
+class LeanSchema(AutoSchema):  # type: ignore[no-untyped-call]
+    """Reads `bodies`, `filters` and `scopes` of a LeanAPIView. DRF serializers work as ever."""
+
+    def get_request_serializer(self) -> Any:
+        shape = getattr(self.view, "bodies", {}).get(self.method)
+        if shape is None:
+            return None
+        (schema,), components = msgspec.json.schema_components(
+            [shape], ref_template=_REFERENCE, schema_hook=_choices
+        )
+        for name, component in components.items():
+            self._register(name, component)
+        return {"application/json": schema}
+
+    def get_response_serializers(self) -> Any:
+        answers: dict[str, Any] = {"200": {"type": "object"}}
+        if self.method == "DELETE":
+            answers = {"204": None}
+        self._register("Problem", _PROBLEM)
+        problem = {"$ref": _REFERENCE.format(name="Problem")}
+        return answers | {("4XX", "application/problem+json"): problem}
+
+    def get_override_parameters(self) -> list[Any]:
+        return []
+
+    def _get_parameters(self) -> list[dict[str, Any]]:
+        parameters: list[dict[str, Any]] = super()._get_parameters()
+        filters = getattr(self.view, "filters", None)
+        if self.method == "GET" and filters is not None:
+            known = {name: {"type": "string"} for name in filters} | _PAGE
+            parameters += [
+                {"name": name, "in": "query", "schema": schema} for name, schema in known.items()
+            ]
+        return parameters
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        scope = getattr(self.view, "scopes", {}).get(self.method)
+        return [{_SECURITY: []}] if scope else [{}, {_SECURITY: []}]
+
+    def get_description(self) -> str:
+        scope = getattr(self.view, "scopes", {}).get(self.method)
+        text: str = super().get_description()
+        return f"{text}\n\nScope: `{scope}`." if scope else text
+
+    def get_tags(self) -> list[str]:
+        return [str(self.path).removeprefix("/v1/").partition("/")[0]]
+
+    def _register(self, name: str, schema: dict[str, Any]) -> None:
+        self.registry.register_on_missing(
+            ResolvedComponent(name=name, type=ResolvedComponent.SCHEMA, schema=schema, object=name)
+        )
+
+
+def _choices(kind: Any) -> dict[str, Any]:
+    """Django's TextChoices, which msgspec reads but does not describe."""
+    return {"enum": [member.value for member in kind]}
+
+
+def serve(request: HttpRequest) -> HttpResponse:
+    """GET /v1/openapi.json."""
+    return HttpResponse(_document(), content_type="application/vnd.oai.openapi+json")
+
+
+@cache
+def _document() -> bytes:
+    document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    document["components"]["securitySchemes"] = {
+        _SECURITY: {"type": "http", "scheme": "bearer", "description": "slw_… or slp_…"}
+    }
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
