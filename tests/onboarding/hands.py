@@ -25,8 +25,15 @@ def take(
         home = cursor.execute(
             "select home, schema_name from tenants_tenant where id = %s", [row["tenant_id"]]
         ).fetchone()
+    data = {name: row[name] for name in PendingOnboarding.claimed}
+    return _claim("onboarding", row, home, data=data, discarding=discarding, seconds=seconds)
+
+
+def _claim(
+    queue: str, row: dict, home: dict | None, *, data: dict, discarding=False, seconds: float = 60
+) -> Claim:
     return Claim(
-        queue="onboarding",
+        queue=queue,
         id=row["id"],
         tenant_id=row["tenant_id"],
         schema=_schema(home),
@@ -40,7 +47,7 @@ def take(
         started_at=row["now"],
         drainer=0,
         deadline=time.monotonic() + seconds,
-        data={name: row[name] for name in PendingOnboarding.claimed},
+        data=data,
     )
 
 
@@ -58,3 +65,18 @@ def settle(operator: psycopg.Connection, claim: Claim, state: str) -> None:
         " where id = %s and lease = %s",
         [state, state, claim.id, claim.lease],
     )
+
+
+def take_job(operator: psycopg.Connection, tenant_id: int, kind: str) -> Claim:
+    """Claim a tenant's job, whenever it is due."""
+    with operator.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            "update jobs_job set state = 'processing', attempts = attempts + 1, drainer = 0,"
+            " lease = nextval('jobs_lease_seq') where tenant_id = %s and kind = %s"
+            " returning *, now() as now",
+            [tenant_id, kind],
+        ).fetchone()
+        home = cursor.execute(
+            "select home, schema_name from tenants_tenant where id = %s", [tenant_id]
+        ).fetchone()
+    return _claim("jobs", row, home, data={"kind": row["kind"], "args": row["args"]})
