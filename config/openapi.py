@@ -47,7 +47,7 @@ _PAGE = {
 }
 
 
-class LeanSchema(AutoSchema):  # type: ignore[no-untyped-call]
+class LeanSchema(AutoSchema):
     """Reads `bodies`, `filters` and `scopes` of a LeanAPIView. DRF serializers work as ever."""
 
     def get_request_serializer(self) -> Any:
@@ -86,7 +86,7 @@ class LeanSchema(AutoSchema):  # type: ignore[no-untyped-call]
         scope = getattr(self.view, "scopes", {}).get(self.method)
         return [{_SECURITY: []}] if scope else [{}, {_SECURITY: []}]
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]
         scope = getattr(self.view, "scopes", {}).get(self.method)
         text: str = super().get_description()
         return f"{text}\n\nScope: `{scope}`." if scope else text
@@ -95,14 +95,14 @@ class LeanSchema(AutoSchema):  # type: ignore[no-untyped-call]
         return [str(self.path).removeprefix("/v1/").partition("/")[0]]
 
     def _register(self, name: str, schema: dict[str, Any]) -> None:
-        self.registry.register_on_missing(
-            ResolvedComponent(name=name, type=ResolvedComponent.SCHEMA, schema=schema, object=name)
-        )
+        kind = ResolvedComponent.SCHEMA
+        component = ResolvedComponent(name, kind, schema, name)  # type: ignore[no-untyped-call]
+        self.registry.register_on_missing(component)
 
 
 def _choices(kind: Any) -> dict[str, Any]:
     """Django's TextChoices, which msgspec reads but does not describe."""
-    return {"enum": [member.value for member in kind]}
+    return {"type": "string", "enum": [member.value for member in kind]}
 
 
 def serve(request: HttpRequest) -> HttpResponse:

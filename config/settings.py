@@ -124,6 +124,7 @@ TENANT_DOMAIN_MODEL = "tenants.Domain"
 TENANT_LIMIT_SET_CALLS = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "tenants.User"
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # E-mail is unique, by lower(email).
 
 REDIS_URL = redis_url("REDIS_URL", why="names the Redis or Valkey that carries hints and limits")
 BROKER = one_of("SLIPWAY_BROKER", "redis", ("redis", "none"))
@@ -263,6 +264,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "OAS_VERSION": "3.1.0",  # JSON Schema in full: null is a type.
+    "POSTPROCESSING_HOOKS": [],
     "SCHEMA_PATH_PREFIX": "/v1",
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024

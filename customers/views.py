@@ -1,9 +1,9 @@
 """The tenant's REST API for its customers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -26,57 +26,6 @@ from customers.models import Consent, Customer
 from customers.phones import normalise
 from customers.serializers import LARGEST_VALUE, CustomerChange, customer_as_json
 from tenants.auth import Caller, CallerView
-
-
-class Customers(CallerView):
-    """GET and POST /v1/customers."""
-
-    tenant_required = True
-    scopes: ClassVar[Mapping[str, str]] = {"GET": "customers:read", "POST": "customers:write"}
-
-    def get(self, request: Request) -> Response:
-        refuse_unknown_parameters(request, tuple(FILTERS))
-        limit = read_limit(request)
-        rows = filtered(Customer.objects.order_by("-id"), request.GET)
-        before = read_cursor(request, UUID)
-        rows = rows.filter(pk__lt=before) if before else rows
-        shown = page(rows[: limit + 1], limit=limit, show=customer_as_json, place=_place)
-        return Response(shown)
-
-    def post(self, request: Request) -> Response:
-        change = decode(request, CustomerChange)
-        customer = services.create_customer(fields=change.fields())
-        shown = customer_as_json(customer)
-        return Response(shown, status=201, headers={"Location": f"/v1/customers/{shown['id']}"})
-
-
-class OneCustomer(CallerView):
-    """GET, PATCH and DELETE /v1/customers/{id}."""
-
-    tenant_required = True
-    scopes: ClassVar[Mapping[str, str]] = {
-        "GET": "customers:read",
-        "PATCH": "customers:write",
-        "DELETE": "customers:write",
-    }
-
-    def get(self, request: Request, customer_id: str) -> Response:
-        customer = Customer.objects.filter(pk=parse_id("cus", customer_id)).first()
-        if customer is None:
-            raise CustomerNotFound
-        return Response(customer_as_json(customer))
-
-    def patch(self, request: Request, customer_id: str) -> Response:
-        change = decode(request, CustomerChange)
-        customer = services.change_customer(
-            customer_id=parse_id("cus", customer_id),
-            fields=change.fields(),
-        )
-        return Response(customer_as_json(customer))
-
-    def delete(self, request: Request, customer_id: str) -> Response:
-        services.delete_customer(customer_id=parse_id("cus", customer_id), actor=_actor(request))
-        return Response(status=204)
 
 
 def _moment(text: str) -> datetime:
@@ -104,6 +53,60 @@ FILTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "lifetime_value_min": ("lifetime_value__gte", _amount),
     "lifetime_value_max": ("lifetime_value__lte", _amount),
 }
+
+
+class Customers(CallerView):
+    """GET and POST /v1/customers."""
+
+    tenant_required = True
+    scopes = {"GET": "customers:read", "POST": "customers:write"}
+    bodies = {"POST": CustomerChange}
+    filters = FILTERS
+
+    def get(self, request: Request) -> Response:
+        refuse_unknown_parameters(request, tuple(FILTERS))
+        limit = read_limit(request)
+        rows = filtered(Customer.objects.order_by("-id"), request.GET)
+        before = read_cursor(request, UUID)
+        rows = rows.filter(pk__lt=before) if before else rows
+        shown = page(rows[: limit + 1], limit=limit, show=customer_as_json, place=_place)
+        return Response(shown)
+
+    def post(self, request: Request) -> Response:
+        change = decode(request, CustomerChange)
+        customer = services.create_customer(fields=change.fields())
+        shown = customer_as_json(customer)
+        return Response(shown, status=201, headers={"Location": f"/v1/customers/{shown['id']}"})
+
+
+class OneCustomer(CallerView):
+    """GET, PATCH and DELETE /v1/customers/{id}."""
+
+    tenant_required = True
+    scopes = {
+        "GET": "customers:read",
+        "PATCH": "customers:write",
+        "DELETE": "customers:write",
+    }
+    bodies = {"PATCH": CustomerChange}
+
+    def get(self, request: Request, customer_id: str) -> Response:
+        customer = Customer.objects.filter(pk=parse_id("cus", customer_id)).first()
+        if customer is None:
+            raise CustomerNotFound
+        return Response(customer_as_json(customer))
+
+    def patch(self, request: Request, customer_id: str) -> Response:
+        change = decode(request, CustomerChange)
+        customer = services.change_customer(
+            customer_id=parse_id("cus", customer_id),
+            fields=change.fields(),
+        )
+        return Response(customer_as_json(customer))
+
+    def delete(self, request: Request, customer_id: str) -> Response:
+        services.delete_customer(customer_id=parse_id("cus", customer_id), actor=_actor(request))
+        return Response(status=204)
 
 
 def filtered(rows: QuerySet[Customer], parameters: QueryDict) -> QuerySet[Customer]:

@@ -33,6 +33,8 @@ ACCEPTED_RETRY_AFTER = 1  # Seconds. A pooled tenant is usually ready sooner.
 class Onboard(CallerView):
     """POST /v1/onboard: validate, accept, answer 202."""
 
+    bodies = {"POST": SignUp}
+
     def post(self, request: Request) -> HttpResponse:
         caller: Caller = request.caller  # type: ignore[attr-defined]
         if caller.kind is CallerKind.TENANT:

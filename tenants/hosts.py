@@ -110,7 +110,7 @@ def forget(hosts: Sequence[str]) -> None:
     """Make `find` ask Postgres: at once here, in other processes after KNOWN_SECONDS."""
     for host in hosts:
         _remembered.forget(host)
-    _ask_redis("delete", *[_redis_key(host) for host in hosts])
+    _ask_redis("del", *[_redis_key(host) for host in hosts])
 
 
 def forget_all_here() -> None:

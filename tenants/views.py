@@ -63,6 +63,7 @@ class _MoveTenant(CallerView):
 
     platform_only = True
     scopes = {"POST": "tenants:write"}
+    bodies = {"POST": Because}
     service: Any
 
     def post(self, request: Request, reference: str) -> Response:
@@ -95,6 +96,8 @@ class Keys(CallerView):
 
     tenant_required = True
     scopes = {"GET": "keys:read", "POST": "keys:write"}
+    bodies = {"POST": KeyWish}
+    filters = ()
 
     def get(self, request: Request) -> Response:
         refuse_unknown_parameters(request, ())
@@ -140,6 +143,7 @@ class Audit(CallerView):
 
     platform_only = True
     scopes = {"GET": "audit:read"}
+    filters = ()
 
     def get(self, request: Request) -> Response:
         refuse_unknown_parameters(request, ())

@@ -137,7 +137,7 @@ def console(staff):
     browser = Browser()
     answer = browser.post("/console/login/?next=/console/", username=staff.email, password=PASSWORD)
     assert answer.status_code == 302
-    assert "Site administration" in browser.get("/console/").content.decode()
+    assert "Console" in browser.get("/console/").content.decode()
     return browser
 
 
