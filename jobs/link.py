@@ -19,17 +19,25 @@ T = TypeVar("T")
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # Seconds between tries to reach the database.
-# A process that is frozen in mid-transaction must not hold its locks; nor one statement the loop.
-SETTINGS = (
-    "-c idle_in_transaction_session_timeout=10s -c lock_timeout=5s -c statement_timeout=30s"
-    " -c search_path=public"
-)
+SETTINGS = {
+    # A process that is frozen in mid-transaction must not hold its locks; nor one statement the loop.
+    "idle_in_transaction_session_timeout": "10s",
+    "lock_timeout": "5s",
+    "statement_timeout": "30s",
+    "search_path": "public",
+    # Every statement of the engine has its index. States change faster than statistics, and the
+    # planner that thinks a state empty would scan.
+    "enable_seqscan": "off",
+    "random_page_cost": "1.1",
+    "jit": "off",
+}
 
 
 def parameters(purpose: str) -> dict[str, Any]:
     """How to connect as the operator, for `purpose` (shown in pg_stat_activity)."""
     given = conninfo("operator")
-    given["options"] = f"{given.get('options') or ''} {SETTINGS}".strip()
+    settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+    given["options"] = f"{given.get('options') or ''} {settings}".strip()
     given["application_name"] = f"slipway drainer {purpose}"
     given["connect_timeout"] = 5
     # A machine that vanished is noticed in 15 s, and not in hours.

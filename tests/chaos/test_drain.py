@@ -58,7 +58,17 @@ def test_sigterm_with_a_short_grace_leaves_the_work_to_others_at_once(yard):
 
 def test_it_survives_whatever_a_step_raises(yard):
     process = yard.drain()
-    raised = "exception exit interrupt base stop cancelled huge nul untellable".split()
+    raised = [
+        "exception",
+        "exit",
+        "interrupt",
+        "base",
+        "stop",
+        "cancelled",
+        "huge",
+        "nul",
+        "untellable",
+    ]
     jobs = [
         enqueue(f"raise {what}", kind=kind, max_attempts=1)[0]
         for what in raised

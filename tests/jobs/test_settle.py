@@ -199,7 +199,7 @@ def test_partitions_are_made_a_fortnight_ahead_and_dropped_after_their_retention
 def test_no_role_has_any_right_on_a_partition_itself(superuser):
     rows = superuser.execute(
         "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
-        " where i.inhparent = 'jobs_attempt'::regclass and exists (select 1 from aclexplode(c.relacl)"
-        " where grantee <> c.relowner)"
+        " where i.inhparent = 'jobs_attempt'::regclass and exists ("
+        " select 1 from aclexplode(c.relacl) where grantee <> c.relowner)"
     ).fetchall()
     assert rows == []

@@ -1,4 +1,4 @@
-"""A queue of each sort: ordered lanes, works that must not happen twice, works whose undoing counts."""
+"""A queue of each sort: ordered lanes with an undo step, and works that must not happen twice."""
 
 from django.db import models
 
@@ -12,8 +12,8 @@ class Parcel(Work):
     patchable = ("result",)
     ordered = True
 
-    act = models.CharField(max_length=200, default="succeed")
-    result = models.CharField(max_length=10, default="")
+    act = models.CharField(max_length=200, default="succeed", db_default="succeed")
+    result = models.CharField(max_length=10, default="", db_default="")
 
 
 class Telegram(Work):
@@ -22,7 +22,7 @@ class Telegram(Work):
     claimed = ("act",)
     never_twice = True
 
-    act = models.CharField(max_length=200, default="succeed")
+    act = models.CharField(max_length=200, default="succeed", db_default="succeed")
 
 
 class Trace(models.Model):
@@ -35,3 +35,6 @@ class Trace(models.Model):
     pid = models.IntegerField()
     what = models.CharField(max_length=20)
     at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.work_id} in {self.pid}"

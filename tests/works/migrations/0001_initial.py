@@ -83,8 +83,8 @@ class Migration(migrations.Migration):
                     models.CharField(blank=True, db_default="", default="", max_length=500),
                 ),
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
-                ("act", models.CharField(default="succeed", max_length=200)),
-                ("result", models.CharField(default="", max_length=10)),
+                ("act", models.CharField(db_default="succeed", default="succeed", max_length=200)),
+                ("result", models.CharField(db_default="", default="", max_length=10)),
                 (
                     "tenant",
                     models.ForeignKey(
@@ -178,7 +178,7 @@ class Migration(migrations.Migration):
                     models.CharField(blank=True, db_default="", default="", max_length=500),
                 ),
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
-                ("act", models.CharField(default="succeed", max_length=200)),
+                ("act", models.CharField(db_default="succeed", default="succeed", max_length=200)),
                 (
                     "tenant",
                     models.ForeignKey(
