@@ -1,0 +1,36 @@
+"""How much of it a run does."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """`rounds` of `seconds` each, sides in turn; the medians of the rounds' ratios are quoted."""
+
+    rounds: int
+    seconds: float
+    tenants: int  # With works that wait.
+    works: int  # That wait in all, in the large queue.
+    customers: int  # Of each of the 400 tenants.
+    sign_ups: int  # One after another, for the way to ready.
+    idle_seconds: float
+
+
+FULL = Size(
+    rounds=5,
+    seconds=5.0,
+    tenants=10_000,
+    works=1_000_000,
+    customers=2_500,
+    sign_ups=40,
+    idle_seconds=60.0,
+)
+QUICK = Size(
+    rounds=3,
+    seconds=2.0,
+    tenants=2_000,
+    works=100_000,
+    customers=250,
+    sign_ups=10,
+    idle_seconds=15.0,
+)
