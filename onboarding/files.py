@@ -6,6 +6,8 @@ someone else.
 
 import posixpath
 from collections.abc import Iterator
+from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 from django.core.files.base import ContentFile
@@ -15,6 +17,7 @@ from onboarding.errors import NotOurs
 
 CONNECT_SECONDS, READ_SECONDS = 3, 10  # Of each call to S3; the engine tries again.
 _MARK = ".slipway"
+_making = Lock()
 
 
 def storage() -> Storage:
@@ -70,19 +73,28 @@ def prefixes() -> list[str]:
 
 
 def _bound(s3: Any) -> None:
-    """boto waits a minute for each of five tries; a step has one minute in all."""
-    if getattr(s3, "is_bounded", False):
-        return
-    from botocore.config import Config  # Only where there is a bucket: the import takes its time.
+    """Short time-outs, since boto waits a minute for each of five tries; and one client for all.
 
-    s3.client_config = s3.client_config.merge(
-        Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"total_max_attempts": 1},
+    A client of boto's is safe to share and takes half a second of CPU to make; django-storages
+    makes one for each thread.
+    """
+    with _making:
+        if getattr(s3, "is_bounded", False):
+            return
+        from botocore.config import Config  # Only where there is a bucket: the import takes time.
+
+        s3.client_config = s3.client_config.merge(
+            Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=50,
+            )
         )
-    )
-    s3.is_bounded = True
+        s3._connections = SimpleNamespace()
+        s3._bucket = None
+        s3.bucket  # noqa: B018 - it is made here, once.
+        s3.is_bounded = True
 
 
 def _below(prefix: str) -> Iterator[str]:

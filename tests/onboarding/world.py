@@ -98,6 +98,7 @@ class MailServer:
         self.refuse: str | None = None  # An answer to DATA instead of taking the mail.
         self.hang_for: str = "nobody"  # Recipients whose DATA is never answered …
         self.released = threading.Event()  # … until the test ends.
+        self.waiting = 0
         self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
 
     @property
@@ -118,6 +119,7 @@ class MailServer:
         if self.refuse:
             return self.refuse
         if any(self.hang_for in recipient for recipient in envelope.rcpt_tos):
+            self.waiting += 1
             while not self.released.is_set():
                 await asyncio.sleep(0.05)
         self.mails.append(message_from_bytes(envelope.content))
