@@ -172,14 +172,15 @@ class Machine(RuleBasedStateMachine):
         assert self.engine.settle(*((claim, outcome) for claim in held)) == 0
         assert list(self.rows().order_by("pk").values_list()) == before
 
-    @rule()
-    def die(self) -> None:
-        """The drainer falls silent, and is rescued from; its claims are lost."""
+    @rule(target=claims)
+    def die(self):
+        """The drainer falls silent and is rescued from; another one takes the works over."""
         held = self.rows().filter(drainer=self.me).count()
         self.engine.silence(self.me)
         assert self.engine.rescue() == held
         assert self.engine.claim(drainer=self.me) == []
         self.me = self.engine.drainer()
+        return self.engine.claim(drainer=self.me)
 
     @precondition(lambda self: hasattr(self, "me"))
     @rule()

@@ -120,6 +120,18 @@ def test_a_lost_lease_settles_nothing(engine):
     assert attempts_of(work) == [(1, "lost")]
 
 
+def test_a_lost_lease_settles_nothing_while_another_holds_the_work(engine):
+    [(work, lost)] = claimed(engine)
+    engine.silence(lost.drainer)
+    engine.rescue()
+    (held,) = engine.claim(drainer=engine.drainer())
+    assert engine.settle((lost, Succeeded())) == 0
+    assert engine.hand_back(lost) == 0
+    assert (fresh(work).state, fresh(work).lease) == ("processing", held.lease)
+    assert engine.settle((held, Succeeded())) == 1
+    assert attempts_of(work) == [(1, "lost"), (2, "succeeded")]
+
+
 def test_settling_twice_counts_once(engine):
     [(work, claim)] = claimed(engine)
     assert engine.settle((claim, Succeeded())) == 1
