@@ -119,14 +119,14 @@ def test_a_secret_has_no_default_once_a_database_is_named(name):
         ("PORT", "eighty", "PORT is 'eighty', not a whole number from 1 to 65535."),
         ("PORT", "70000", "PORT is '70000', not a whole number from 1 to 65535."),
         ("DEBUG", "maybe", "DEBUG is 'maybe'; say true or false."),
-        ("PUBLIC_URL", "slipway.example.com", "PUBLIC_URL is 'slipway.example.com', not an address"),
-        ("PUBLIC_URL", "https://example.com/app", "PUBLIC_URL is 'https://example.com/app', not an"),
-        ("PUBLIC_URL", "https://example.com:x", "PUBLIC_URL is 'https://example.com:x', which is no"),
+        ("PUBLIC_URL", "slipway.example.com", "PUBLIC_URL is 'slipway.example.com', not"),
+        ("PUBLIC_URL", "https://example.com/app", "PUBLIC_URL is 'https://example.com/app', not"),
+        ("PUBLIC_URL", "https://example.com:x", "PUBLIC_URL is 'https://example.com:x', which"),
         ("TENANT_DOMAIN", "a b.example", "TENANT_DOMAIN is 'a b.example', not a host name."),
         ("TRUSTED_PROXIES", "10.0.0.1,nginx", "TRUSTED_PROXIES has 'nginx' in it"),
         ("SLIPWAY_BROKER", "rabbit", "SLIPWAY_BROKER is 'rabbit'; say one of redis, none."),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'; say one of"),
-        ("DATABASE_URL", "mysql://db/slipway", "DATABASE_URL is not the URL of a Postgres database"),
+        ("DATABASE_URL", "mysql://db/slipway", "DATABASE_URL is not the URL of a Postgres"),
         ("OPERATOR_DATABASE_URL", "nonsense", "OPERATOR_DATABASE_URL is not the URL of a Postgres"),
         ("REDIS_URL", "http://cache", "REDIS_URL does not begin with"),
         ("EMAIL_URL", "pigeon://post", "EMAIL_URL is not the URL of a mail server"),
@@ -164,7 +164,10 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 from django.core.management import execute_from_command_line
 execute_from_command_line(["manage.py", "check", "--deploy", "--fail-level", "WARNING"])
 """
-    checked = load({**PRODUCTION, "SECRET_KEY": "a1B2c3D4e5" * 6, "EMAIL_URL": "smtp+tls://mail:587"}, code=code)
+    checked = load(
+        {**PRODUCTION, "SECRET_KEY": "a1B2c3D4e5" * 6, "EMAIL_URL": "smtp+tls://mail:587"},
+        code=code,
+    )
     assert checked.returncode == 0, checked.stderr
 
 
