@@ -147,6 +147,14 @@ def test_an_operator_signs_in_to_the_console_and_sees_all_tenants(console, tenan
     assert other_tenant.slug in page
 
 
+def test_the_console_does_not_even_read_a_tenants_session(browser, tenant):
+    with tenant_context(tenant.ref):
+        assert SessionStore(browser.cookie()).load()
+    with as_operator():
+        assert SessionStore(browser.cookie()).load() == {}
+        assert not SessionStore().exists(browser.cookie())
+
+
 def test_a_member_is_nobody_in_the_console(browser, member):
     visitor = Browser()
     visitor.take_cookie(browser.cookie())
