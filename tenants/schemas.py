@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
 
+from tenants import blueprint
 from tenants.context import POOL
 from tenants.roles import ANALYTICS, APP, OPERATOR
 
@@ -41,15 +42,13 @@ def ensure_schema(schema: str, *, verbosity: int = 0) -> None:
     May be run again after it was killed anywhere: each migration commits with its record.
     """
     _refuse_others(schema)
-    connection = connections["owner"]
-    name = sql.Identifier(schema)
-    with connection.cursor() as cursor:
-        cursor.execute(sql.SQL("create schema if not exists {}").format(name))
-        for role in (APP, OPERATOR, ANALYTICS):
-            cursor.execute(
-                sql.SQL("grant usage on schema {} to {}").format(name, sql.Identifier(role))
-            )
-    migrate_schemas([schema], verbosity=verbosity)
+    if schema == POOL or exists(schema):
+        _create(schema)
+        migrate_schemas([schema], verbosity=verbosity)
+    elif not blueprint.build(schema, create=_create):
+        _create(schema)
+        with blueprint.learning():
+            migrate_schemas([schema], verbosity=verbosity)
 
 
 def migrate_schemas(schemas: Iterable[str], *, verbosity: int = 0) -> None:
@@ -71,6 +70,16 @@ def drop_schema(schema: str) -> None:
         raise ValueError(f"{schema!r} is not a dedicated tenant's schema.")
     with connections["owner"].cursor() as cursor:
         cursor.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
+
+
+def _create(schema: str) -> None:
+    name = sql.Identifier(schema)
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(sql.SQL("create schema if not exists {}").format(name))
+        for role in (APP, OPERATOR, ANALYTICS):
+            cursor.execute(
+                sql.SQL("grant usage on schema {} to {}").format(name, sql.Identifier(role))
+            )
 
 
 def _refuse_others(schema: str) -> None:

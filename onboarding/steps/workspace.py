@@ -7,7 +7,7 @@ from onboarding.steps.step import Context, Step
 # A filter tree (field, operator, value); everyone whom one may write to.
 SAMPLE_SEGMENT = {
     "name": "Everyone who agreed to hear from you",
-    "filter": {"field": "consent", "operator": "is", "value": True},
+    "filter": {"field": "consent", "operator": "is", "value": "given"},
 }
 
 
