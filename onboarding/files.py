@@ -81,7 +81,8 @@ def _bound(s3: Any) -> None:
     with _making:
         if getattr(s3, "is_bounded", False):
             return
-        from botocore.config import Config  # Only where there is a bucket: the import takes time.
+        # Only where there is a bucket: the import takes its time.
+        from botocore.config import Config  # type: ignore[import-untyped]
 
         s3.client_config = s3.client_config.merge(
             Config(

@@ -42,7 +42,7 @@ def build(schema: str, *, create: Callable[[str], None]) -> bool:
     """
     if not _learnt:
         return False
-    connection = connections["owner"]
+    connection: Any = connections["owner"]
     try:
         with transaction.atomic(using="owner"):
             create(schema)

@@ -13,6 +13,7 @@ from onboarding import steps
 from tests.conftest import ROOT, child_environment
 from tests.onboarding.hands import settle, take
 from tests.onboarding.test_hangs import wait_until
+from tests.onboarding.test_status import NOBODYS
 from tests.onboarding.world import free_port, provision, request_id_of
 
 WAY = ["tenant", "owner", "storage", "workspace", "analytics", "cache", "welcome", "announce"]
@@ -107,7 +108,7 @@ def test_a_client_may_have_five_open_and_not_a_sixth(stream, platform):
     wait_until(lambda: listen(stream, accepted, client=client).status_code == 200)
 
 
-@pytest.mark.parametrize("path", [f"/v1/onboard/req_{uuid4()}/events", "/v1/onboard/x/events", "/"])
+@pytest.mark.parametrize("path", [f"/v1/onboard/req_{NOBODYS}/events", "/v1/onboard/x/events", "/"])
 def test_it_answers_404_for_what_is_nobodys(stream, path):
     refused = requests.get(stream + path, timeout=5)
     assert refused.status_code == 404
