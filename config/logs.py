@@ -54,7 +54,7 @@ class RequestIdMiddleware:
         request.request_id = taken  # type: ignore[attr-defined]
         response = self._get_response(request)
         response["X-Request-ID"] = taken
-        _write_line(request, response.status_code, time.monotonic() - started)
+        _write_line(request, response, time.monotonic() - started)
         return response
 
     def process_exception(
@@ -66,9 +66,14 @@ class RequestIdMiddleware:
         return problem_response(exception, request) if isinstance(exception, Problem) else None
 
 
-def _write_line(request: HttpRequest, status: int, seconds: float) -> None:
-    """One line a request: failures of ours loudly, the rest for those who ask for it."""
-    level = logging.WARNING if status >= 500 else logging.DEBUG
+def _write_line(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    """One line a request: failures of ours loudly, the rest for those who ask for it.
+
+    An answer that says when to come again was meant: a set-up page is a 503, and no failure.
+    """
+    status = response.status_code
+    failed = status >= 500 and "Retry-After" not in response.headers
+    level = logging.WARNING if failed else logging.DEBUG
     if _log.isEnabledFor(level):
         method, path = request.method, SECRET_PATH.sub("…", request.path)[:500]
         _log.log(level, "request", method=method, path=path, status=status, ms=_ms(seconds))

@@ -91,6 +91,9 @@ class LeanSchema(AutoSchema):
         text: str = super().get_description()
         return f"{text}\n\nScope: `{scope}`." if scope else text
 
+    def get_operation_id(self) -> str:
+        return f"{self.method.lower()}{type(self.view).__name__}"
+
     def get_tags(self) -> list[str]:
         return [str(self.path).removeprefix("/v1/").partition("/")[0]]
 

@@ -91,4 +91,6 @@ def _set_up_page(request: HttpRequest, host: str) -> HttpResponse | None:
     if not host or not path:
         return None
     page: HttpResponse | None = import_string(path)(request, host)
+    if page is not None:
+        page._has_been_logged = True  # type: ignore[attr-defined]  # Django logs each 5xx as an error.
     return page
