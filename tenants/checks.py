@@ -103,5 +103,5 @@ def _check_references(model: type[models.Model], operation: IsolateTenant) -> li
         if isinstance(field, models.ForeignKey)
         and getattr(field.related_model, "tenant_isolated", False)
         and field.related_model._meta.label != settings.TENANT_MODEL
-        and (field.db_constraint or field.name not in operation.references)
+        and (getattr(field, "db_constraint", True) or field.name not in operation.references)
     ]

@@ -75,7 +75,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.email
 
 
-class Tenant(TenantMixin):
+class Tenant(TenantMixin):  # type: ignore[misc]
     """One customer account.
 
     Its number is drawn when the sign-up is accepted; the row is made by the provisioning step
@@ -125,7 +125,7 @@ class Tenant(TenantMixin):
         return TenantRef(self.pk, self.search_schema)
 
 
-class Domain(DomainMixin):
+class Domain(DomainMixin):  # type: ignore[misc]
     """An address of a tenant. The app role finds one by exact host: slipway.tenant_by_host()."""
 
     tenant_isolated: ClassVar[bool] = True

@@ -36,7 +36,7 @@ CLEAN = Applied(None, float("inf"))
 UNKNOWN = Applied(TenantRef(-1), 0.0)
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
     """django-tenants' wrapper; the app role's follows tenants.context, not set_tenant()."""
 
     ops_class = DatabaseOperations
