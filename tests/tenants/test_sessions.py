@@ -1,5 +1,7 @@
 """A session belongs to one tenant, or to the console, and works nowhere else."""
 
+import re
+
 import pytest
 from django.utils import timezone
 
@@ -7,7 +9,7 @@ from tenants.context import tenant_context
 from tenants.models import Session
 from tenants.routers import as_operator
 from tenants.sessions import SessionStore
-from tests.people import PASSWORD, Browser, host_of, join, make_user
+from tests.people import PASSWORD, Browser, host_of, join, make_user, tenant_key
 
 
 def signed_in(browser) -> bool:
@@ -207,6 +209,22 @@ def test_the_console_shows_and_changes_nothing(console, tenant):
         assert "secret_hash" not in page.content.decode()
     assert console.get("/console/tenants/tenant/add/").status_code == 403
     assert console.get(f"/console/tenants/tenant/{tenant.pk}/delete/").status_code == 403
+
+
+def test_the_console_shows_every_table_that_is_registered(console, tenant):
+    tenant_key(tenant)
+    index = console.get("/console/").content.decode()
+    shown = set(re.findall(r'href="(/console/[a-z]+/[a-z]+/)"', index))
+    assert len(shown) >= 14
+    for path in shown:
+        listed = console.get(path)
+        assert listed.status_code == 200, path
+        assert "Add " not in listed.content.decode(), path
+        row = re.search(rf'href="({path}[^"]+/change/[^"]*)"', listed.content.decode())
+        if row:
+            page = console.get(row[1])
+            assert page.status_code == 200, row[1]
+            assert 'name="_save"' not in page.content.decode(), row[1]
 
 
 def test_a_session_lasts_two_weeks_at_most(browser, tenant, operator):
