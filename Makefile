@@ -35,7 +35,7 @@ bench: $(DEV) ## Measure against the budgets: ratios from one run.
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(DEV) ## The slow tests that kill, freeze and cut off real processes.
-	@exec $(BIN)/python -m pytest -m chaos $(ARGS)
+	@SLIPWAY_CHAOS=long exec $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py $(ARGS)
 
 lock: $(DEV) ## Pin the dependencies of pyproject.toml anew.
 	@$(BIN)/uv pip compile pyproject.toml --extra embedded $(LOCK) --output-file requirements.lock

@@ -22,7 +22,9 @@ FRESH = 10.0  # Nothing is started after the last beat is older; less than look.
 STUCK = 5.0  # A loop that has not ticked for so long gets no beat.
 STEADY = 10.0  # Beating without a gap for so long, one may judge others' silence.
 
-BEAT = "update jobs_drainer set beat_at = clock_timestamp(), busy = %s where id = %s and dead_at is null"
+BEAT = """
+update jobs_drainer set beat_at = clock_timestamp(), busy = %s where id = %s and dead_at is null
+"""
 
 # Counts on while a machine sleeps, where the system has such a clock.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

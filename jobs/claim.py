@@ -1,12 +1,12 @@
 """The claim: which works start next, and in whose hands.
 
 One transaction of two statements. PICK looks for lanes with runnable work and locks their tenants
-(advisory); TAKE, with a fresh snapshot, counts what is in progress and takes what the caps leave. In
-one statement two claimers would both count before either takes, and overrun a cap.
+(advisory); TAKE, with a fresh snapshot, counts what is in progress and takes what the caps leave.
+In one statement two claimers would both count before either takes, and overrun a cap.
 
-Nobody owns a lane. The cost is that of the lanes looked at: a backlog costs nothing, and a tenant with
-a thousand lanes gets no more turns than one with a single lane. A lane belongs to one tenant, so the
-tenant's lock covers its lanes; per tenant rather than per lane, because a tenant's cap spans lanes.
+Nobody owns a lane. The cost is that of the lanes looked at: a backlog costs nothing, and a tenant
+with a thousand lanes gets no more turns than one with a single lane. A lane belongs to one tenant,
+so the tenant's lock covers its lanes; it is the tenant's, because a tenant's cap spans its lanes.
 
 All of it runs unprepared with literal limits: a generic plan scans (tests/jobs/test_plans.py).
 """
@@ -78,7 +78,8 @@ ORDERED_HEAD = """
 
 TAKE = """
 with looked as (
-  select * from unnest(%(tenants)s::bigint[], %(lanes)s::text[]) with ordinality l(tenant_id, lane, place)
+  select * from unnest(%(tenants)s::bigint[], %(lanes)s::text[])
+    with ordinality l(tenant_id, lane, place)
 ),
 room as materialized (
   select l.tenant_id, l.lane, l.place, least({quota}, coalesce(control.window, {lane_window})
@@ -143,7 +144,7 @@ from taken left join tenants_tenant t on t.id = taken.tenant_id
 
 @dataclass
 class Cursor:
-    """Where a drainer looks next in one queue: round and round the tenants, and each one's lanes."""
+    """Where a drainer looks next in one queue: round the tenants, and round each one's lanes."""
 
     tenant: int = 0
     lanes: dict[int, str] = field(default_factory=dict)
@@ -257,7 +258,7 @@ def _claimed(queue: Queue) -> str:
 async def _rows(
     connection: AsyncConnection[Any], statement: str, values: dict[str, Any]
 ) -> list[Any]:
-    cursor = await connection.execute(statement, values, prepare=False)  # type: ignore[call-overload]
+    cursor = await connection.execute(statement, values, prepare=False)
     return list(await cursor.fetchall())
 
 

@@ -1,7 +1,8 @@
 """The drainer: one long-lived loop that serves all queues.
 
-It looks each second, and when it is woken; claims what its free slots can start; runs the steps, and
-settles what they came to. The database may go away and come back meanwhile; Redis need not be there.
+It looks each second, and when it is woken; claims what its free slots can start; runs the steps,
+and settles what they came to. The database may go away and come back meanwhile; Redis need not be
+there at all.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -189,10 +191,10 @@ class Drainer:
 
     async def _look(self) -> None:
         served = list(self.queues.values())
-        seen: Seen = await self._link.run(lambda connection: look(connection, served))
+        seen: Seen = await self._link.run(partial(look, queues=served))
         if seen.dead and self._beat.steady:
             await self._link.run(rescue.declare_dead)
-            await self._link.run(lambda connection: rescue.close_lost(connection, served))
+            await self._link.run(partial(rescue.close_lost, queues=served))
         for queue in served:
             if seen.undoable[queue.name]:
                 await self._claim_undo(queue)
@@ -202,12 +204,11 @@ class Drainer:
             self._later(CLAIM_GAP, None)
 
     async def _sweep(self) -> None:
-        """Hand back what is ours by the database and unknown here: a claim whose answer was lost."""
+        """Hand back what is ours by the database and unknown here: a claim's answer was lost."""
         self._link.reconnected = False
+        mine = f"d.id = {int(self.id)}"
         for queue in self.queues.values():
-            condition = f"d.id = {int(self.id)}"
-            claims = await self._link.run(lambda c, q=queue: rescue.held(c, q, condition))  # type: ignore[misc]
-            for one in claims:
+            for one in await self._link.run(partial(rescue.held, queue=queue, which=mine)):
                 if (one.id, one.lease) not in self._held:
                     self._hand_back(one)
 
@@ -226,9 +227,7 @@ class Drainer:
             if slots <= 0 or not self._beat.fresh or self._too_soon(queue, slots):
                 return
             taken = await self._link.run(
-                lambda connection, slots=slots: claim(  # type: ignore[misc]
-                    connection, queue, drainer=self.id, slots=slots, cursor=cursor
-                )
+                partial(claim, queue=queue, drainer=self.id, slots=slots, cursor=cursor)
             )
             self._claimed_at[queue.name] = time.monotonic()
             self._start(queue, taken.claims)
@@ -241,7 +240,7 @@ class Drainer:
         self._later(CLAIM_GAP, queue.name)
 
     def _too_soon(self, queue: Queue, slots: int) -> bool:
-        """With few slots free a claim waits for more of them: it costs the same for many as for one."""
+        """With few slots free a claim waits for more: it costs the same for many as for one."""
         left = self._claimed_at[queue.name] + CLAIM_GAP - time.monotonic()
         if slots * 2 >= queue.slots or left <= 0:
             return False
@@ -252,7 +251,7 @@ class Drainer:
         slots = self._free(queue)
         if slots > 0 and self._beat.fresh:
             claims = await self._link.run(
-                lambda connection: claim_undo(connection, queue, drainer=self.id, slots=slots)
+                partial(claim_undo, queue=queue, drainer=self.id, slots=slots)
             )
             self._start(queue, claims)
 
@@ -260,10 +259,12 @@ class Drainer:
         return queue.slots - self._busy[queue.name]
 
     def _later(self, seconds: float, name: str | None) -> None:
+        """Look again in a moment; with a name, claim from that queue too."""
         assert self._loop is not None  # noqa: S101 - run() set it.
-        self._loop.call_later(
-            seconds, self.want if name else self._wake.set, *([name] if name else [])
-        )
+        if name is None:
+            self._loop.call_later(seconds, self._wake.set)
+        else:
+            self._loop.call_later(seconds, self.want, name)
 
     # ---- Doing ----
 

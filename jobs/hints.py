@@ -1,7 +1,7 @@
 """Hints: "there is work in this queue", by Redis pub/sub.
 
-A hint carries no data and may be lost: it only shortens the wait for the next look. Sending one costs
-the request nothing but an entry in a set; a thread publishes, coalescing what comes in meanwhile.
+A hint carries no data and may be lost: it only shortens the wait for the next look. Sending one
+costs the request an entry in a set; a thread publishes, coalescing what comes in meanwhile.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The engine's own connections, as the operator's role: apart from Django's, and hard to discourage."""
+"""The engine's own connections, as the operator: apart from Django's, and hard to discourage."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # Seconds between tries to reach the database.
 SETTINGS = {
-    # A process that is frozen in mid-transaction must not hold its locks; nor one statement the loop.
+    # A process that is frozen in mid-transaction must not hold its locks, nor a statement the loop.
     "idle_in_transaction_session_timeout": "10s",
     "lock_timeout": "5s",
     "statement_timeout": "30s",

@@ -1,7 +1,7 @@
 """The look that a drainer takes each second: one statement for all queues.
 
-It moves what is due to `pending` (the promoter), and tells which queues have something to claim, and
-whether somebody's beat has stopped. While nothing is to be done it is all that runs.
+It moves what is due to `pending` (the promoter), and tells which queues have something to claim,
+and whether somebody's beat has stopped. While nothing is to be done it is all that runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ SEEN = """
 exists (select 1 from {table} where state = 'pending'),
 exists (select 1 from {table} where state = 'discarding' and lease is null and due_at <= now())"""
 
-DEAD = f"""
+DEAD = """
 exists (select 1 from jobs_drainer where dead_at is not null
-        or beat_at < clock_timestamp() - interval '{STALE_SECONDS} seconds')"""
+        or beat_at < clock_timestamp() - interval '{stale} seconds')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,14 @@ def look_statement(queues: Sequence[Queue]) -> str:
         for n, queue in enumerate(queues)
     )
     seen = ",".join(SEEN.format(n=n, table=queue.table) for n, queue in enumerate(queues))
-    return f"with {promote} select {DEAD}, {seen}"
+    dead = DEAD.format(stale=STALE_SECONDS)
+    return f"with {promote} select {dead}, {seen}"
 
 
 async def look(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> Seen:
     """Promote and look. `connection` is in autocommit."""
-    cursor = await connection.execute(look_statement(queues), prepare=False)  # type: ignore[arg-type]
-    dead, *rest = await cursor.fetchone() or ()
+    cursor = await connection.execute(look_statement(queues), prepare=False)
+    [(dead, *rest)] = await cursor.fetchall()
     by_queue = [rest[at : at + 3] for at in range(0, len(rest), 3)]
     names = [queue.name for queue in queues]
     return Seen(

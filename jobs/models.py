@@ -99,7 +99,7 @@ class Job(Work):
 
 
 class Drainer(models.Model):
-    """One running drainer loop. Its beat says it lives; once dead_at is set it never claims again."""
+    """One running drainer loop. Its beat says it lives; with dead_at set it never claims again."""
 
     id = models.BigAutoField(primary_key=True)
     host = models.CharField(max_length=255)
@@ -135,7 +135,7 @@ class Lane(models.Model):
 
 
 class Attempt(models.Model):
-    """One try at one work. Append-only; partitioned by day (jobs.partitions), kept RETENTION days."""
+    """One try at one work. Append-only, partitioned by day (jobs.partitions)."""
 
     class Came(models.TextChoices):
         """What the try came to."""

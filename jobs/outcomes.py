@@ -1,7 +1,7 @@
 """What a try came to. Steps return these; only the engine turns them into states.
 
-An exchange (one HTTP request and its answer) goes into the attempt's row as it stands: whoever makes
-one redacts its headers first.
+An exchange (one HTTP request and its answer) goes into the attempt's row as it stands: whoever
+makes one redacts its headers first.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request {method, url, headers, body} and its response {status, headers, body}, if one came."""
+    """A request {method, url, headers, body}, and its response {status, headers, body} if any."""
 
     request: Mapping[str, Any]
     response: Mapping[str, Any] | None = None

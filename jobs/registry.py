@@ -26,8 +26,8 @@ KINDS: Mapping[str, Mapping[str, str]] = {
 class Queue:
     """One kind of work: its table, what does it, and how much of it at once.
 
-    `slots` are reserved for this queue in each drainer. `lane_window` and `tenant_window` bound what
-    is in progress in all drainers together; None for no bound.
+    `slots` are reserved for this queue in each drainer. `lane_window` and `tenant_window` bound
+    what is in progress in all drainers together; None for no bound.
     """
 
     name: str

@@ -17,10 +17,10 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 
 # A drainer in mid-claim holds its row FOR SHARE: it is declared dead the next time round.
-DECLARE = f"""
+DECLARE = """
 update jobs_drainer set dead_at = clock_timestamp() where id in (
   select id from jobs_drainer
-  where dead_at is null and beat_at < clock_timestamp() - interval '{STALE_SECONDS} seconds'
+  where dead_at is null and beat_at < clock_timestamp() - interval '{stale} seconds'
   for update skip locked)
 returning id, host, pid
 """
@@ -35,8 +35,8 @@ where {which} limit {most}
 
 
 async def declare_dead(connection: AsyncConnection[Any]) -> list[int]:
-    """Mark drainers whose beat has stopped; committed on its own, so that they can claim no more."""
-    cursor = await connection.execute(DECLARE)  # type: ignore[call-overload]
+    """Mark drainers whose beat has stopped; committed on its own, so that they claim no more."""
+    cursor = await connection.execute(DECLARE.format(stale=STALE_SECONDS))
     dead = await cursor.fetchall()
     for id_, host, pid in dead:
         log.warning("drainer_dead", drainer=id_, host=host, pid=pid)
@@ -68,7 +68,7 @@ async def forget_dead(connection: AsyncConnection[Any], queues: Sequence[Queue])
         for queue in queues
     )
     statement = f"delete from jobs_drainer d where dead_at is not null and {unnamed}"  # noqa: S608
-    await connection.execute(statement)  # type: ignore[arg-type]
+    await connection.execute(statement)
 
 
 async def held(connection: AsyncConnection[Any], queue: Queue, which: str) -> list[Claim]:
@@ -79,7 +79,7 @@ async def held(connection: AsyncConnection[Any], queue: Queue, which: str) -> li
         most=BATCH,
         columns="".join(f', w."{name}"' for name in queue.model.claimed),
     )
-    cursor = await connection.execute(statement, prepare=False)  # type: ignore[call-overload]
+    cursor = await connection.execute(statement, prepare=False)
     return [_claim(queue, row) for row in await cursor.fetchall()]
 
 

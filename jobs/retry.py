@@ -10,8 +10,8 @@ LONGEST_RETRY_AFTER = 24 * 3600.0  # Seconds; what a stranger's Retry-After is c
 class RetryPolicy:
     """Exponential backoff with full jitter.
 
-    `attempts` in all; delays are drawn from 0 to base * 2^(n-1) seconds, never above `cap`. `window`
-    is how many seconds after its making a work may still be tried; None for no limit.
+    `attempts` in all; delays are drawn from 0 to base * 2^(n-1) seconds, never above `cap`.
+    `window` is how many seconds after its making a work may be tried; None for no limit.
     """
 
     attempts: int

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -54,7 +54,7 @@ def enqueue(
 
 
 def wake_after_commit(queue: str, *, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Tell the drainers about new work once the transaction is committed; now, when there is none."""
+    """Tell the drainers of new work once the transaction is committed; now, when there is none."""
     transaction.on_commit(lambda: hints.send(queue), using=using, robust=True)
 
 
@@ -132,9 +132,12 @@ def _move(work: Work, state: State, **columns: Any) -> None:
 def _resolve(
     work: Work, queue: str, resolution: DeadLetter.Resolution, actor: str, reason: str
 ) -> None:
-    DeadLetter.objects.using(OPERATOR).filter(
-        tenant_id=work.tenant_id, queue=queue, work_id=work.pk, resolved_at=None
-    ).update(resolved_at=Now(), resolved_by=actor, resolution=resolution, why=reason[:500])
+    open_letter = DeadLetter.objects.using(OPERATOR).filter(
+        tenant_id=cast("int", work.tenant_id), queue=queue, work_id=work.pk, resolved_at=None
+    )
+    open_letter.update(
+        resolved_at=Now(), resolved_by=actor, resolution=resolution, why=reason[:500]
+    )
     after = {
         DeadLetter.Resolution.REPLAYED: State.PENDING,
         DeadLetter.Resolution.DISCARDED: State.DISCARDING,

@@ -1,8 +1,8 @@
 """Settling: attempts, next states, dead letters and their audit entries, one transaction a batch.
 
-Every write is fenced by (id, lease): a work that was rescued meanwhile stays as it is. What cannot be
-written never blocks what can: refused data splits the batch until the culprit stands alone, and an
-attempt that finds no partition is logged instead, while its work moves on.
+Every write is fenced by (id, lease): a work that was rescued meanwhile stays as it is. What cannot
+be written never blocks what can: refused data splits the batch until the culprit stands alone, and
+an attempt that finds no partition is logged instead, while its work moves on.
 """
 
 import json
@@ -40,7 +40,8 @@ update {table} w set
   lease = null, drainer = null
   {patches}
 from unnest(%(ids)s::uuid[], %(leases)s::bigint[], %(states)s::text[], %(delays)s::float8[],
-            %(errors)s::text[], %(uncounted)s::smallint[], %(lost)s::smallint[], %(patches)s::text[])
+            %(errors)s::text[], %(uncounted)s::smallint[], %(lost)s::smallint[],
+            %(patches)s::text[])
   g(id, lease, state, delay, error, uncounted, lost, patch)
 where w.id = g.id and w.lease = g.lease and w.state in ('processing', 'discarding')
 returning g.id, g.lease
@@ -48,8 +49,8 @@ returning g.id, g.lease
 
 ATTEMPTS = """
 insert into jobs_attempt
-  (id, tenant_id, queue, work_id, number, started_at, duration_ms, outcome, error, request, response,
-   drainer)
+  (id, tenant_id, queue, work_id, number, started_at, duration_ms, outcome, error, request,
+   response, drainer)
 select * from unnest(%(ids)s::uuid[], %(tenants)s::bigint[], %(queues)s::text[], %(works)s::uuid[],
   %(numbers)s::smallint[], %(started)s::timestamptz[], %(durations)s::int[], %(outcomes)s::text[],
   %(errors)s::text[], %(requests)s::jsonb[], %(responses)s::jsonb[], %(drainers)s::bigint[])
@@ -60,8 +61,9 @@ LETTERS = """
 with letter as (
   insert into jobs_deadletter
     (id, tenant_id, queue, work_id, reason, error, request, response)
-  select * from unnest(%(ids)s::uuid[], %(tenants)s::bigint[], %(queues)s::text[], %(works)s::uuid[],
-    %(reasons)s::text[], %(errors)s::text[], %(requests)s::jsonb[], %(responses)s::jsonb[])
+  select * from unnest(%(ids)s::uuid[], %(tenants)s::bigint[], %(queues)s::text[],
+    %(works)s::uuid[], %(reasons)s::text[], %(errors)s::text[], %(requests)s::jsonb[],
+    %(responses)s::jsonb[])
   on conflict do nothing
   returning id, tenant_id, queue, work_id, reason
 )
@@ -247,4 +249,4 @@ def _json(value: Any) -> str | None:
 
 
 async def _execute(connection: AsyncConnection[Any], statement: str, values: dict[str, Any]) -> Any:
-    return await connection.execute(statement, values, prepare=False)  # type: ignore[call-overload]
+    return await connection.execute(statement, values, prepare=False)

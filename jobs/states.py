@@ -4,7 +4,7 @@ from django.db import models
 
 
 class State(models.TextChoices):
-    """Where a work stands. docs/states.md draws it; tests/jobs/test_states.py holds the two together."""
+    """Where a work stands. docs/states.md draws it; a test holds the two together."""
 
     SCHEDULED = "scheduled"  # Not due yet. The promoter moves it to PENDING at due_at.
     PENDING = "pending"  # May run now; a drainer with a free slot claims it.

@@ -7,8 +7,8 @@ from django.apps.registry import Apps
 from tenants.rls import _OnTable
 from tenants.roles import APP, OPERATOR
 
-# Rows change a few times in quick succession and then rest: leave room on the page, and clean early,
-# since the claim walks over what is not cleaned.
+# Rows change a few times in quick succession and then rest: leave room on the page, and clean
+# early, since the claim walks over what is not cleaned.
 STORAGE = {
     "fillfactor": "75",
     "autovacuum_vacuum_scale_factor": "0.01",

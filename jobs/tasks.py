@@ -5,8 +5,8 @@ from django.conf import settings
 from django.core.management import call_command
 
 
-@shared_task(name="jobs.partitions", expires=3600)  # type: ignore[untyped-decorator]
+@shared_task(name="jobs.partitions", expires=3600)
 def partitions() -> None:
-    """Make the attempts' partitions two weeks ahead, drop old ones; where the owner's URL is set."""
+    """Make the attempts' partitions two weeks ahead, drop old ones; needs the owner's URL."""
     if "owner" in settings.DATABASES:
         call_command("partitions")

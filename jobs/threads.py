@@ -1,7 +1,7 @@
 """Threads for synchronous steps: as many as are busy at once, and able to lose one.
 
-A thread cannot be stopped. One that outlives its step's deadline is written off: it is not waited for,
-and its end changes nothing. Too many of them end the process (the drainer decides).
+A thread cannot be stopped. One that outlives its step's deadline is written off: it is not waited
+for, and its end changes nothing. Too many of them end the process (the drainer decides).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Threads:
         _pool.set(self)
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call `function` on a thread, in a copy of this context. Cancelled: the thread is written off."""
+        """Call `function` on a thread, in a copy of this context; if cancelled, write it off."""
         thread = self._idle.pop() if self._idle else _Thread()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()

@@ -1,4 +1,4 @@
-"""From outcome to settlement: what a try's end means for the work. Pure; randomness is passed in."""
+"""From outcome to settlement: what a try's end means for the work. Randomness is passed in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ POISONOUS = 3  # Losses in a row.
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to write about one claim. `delay` seconds from now, by the database's clock, is due_at."""
+    """What to write about one claim. `delay` is in seconds from now, by the database's clock."""
 
     claim: Claim
     state: State

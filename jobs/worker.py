@@ -31,8 +31,8 @@ class DrainerStep(bootsteps.StartStopStep):
         self._thread: threading.Thread | None = None
         self._drainer: Drainer | None = None
 
-    def create(self, worker: Any) -> "DrainerStep":
-        return self
+    def create(self, worker: Any) -> "DrainerStep":  # type: ignore[override]
+        return self  # What Celery then starts and stops.
 
     def start(self, worker: Any) -> None:
         global _running

@@ -1,7 +1,7 @@
 """Real processes on a real Postgres and a real Valkey, and what can happen to them.
 
-Short by default, so that `make test` stays quick; SLIPWAY_CHAOS=long (`make chaos`) takes outages of
-minutes and many kills.
+Short by default, so that `make test` stays quick; SLIPWAY_CHAOS=long (`make chaos`) takes outages
+of minutes and many restarts.
 """
 
 import os
@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db.models import Q
 
-from jobs.models import Drainer, Job, Lane, Work
-from jobs.states import FINISHED
+from jobs.models import Drainer, Job, Work
 from tests.conftest import ROOT, child_environment
-from tests.works.models import Parcel, Telegram, Trace
+from tests.jobs.conftest import withdraw_everything
+from tests.works.models import Trace
 
 LONG = os.environ.get("SLIPWAY_CHAOS") == "long"
 RESCUED = 20  # Seconds from the death of a drainer until its work is free again.
@@ -139,11 +138,7 @@ def traces(work: Work, what: str) -> list[Trace]:
 @contextmanager
 def open_yard(directory: Path) -> Iterator[Yard]:
     """Drainers on this worker's database, where nothing else is to be done."""
-    for model in (Parcel, Telegram, Job):
-        rows = model.objects.using("operator")
-        rows.filter(~Q(state__in=FINISHED)).update(state="cancelled", lease=None, drainer=None)
-    Lane.objects.using("operator").all().delete()
-    Drainer.objects.using("operator").all().delete()
+    withdraw_everything()
     yard = Yard(directory, child_environment())
     try:
         yield yard

@@ -138,14 +138,19 @@ def fresh(work: Work) -> Work:
     return work
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    """The engine alone with this test's works: what others left is withdrawn first."""
+def withdraw_everything() -> None:
+    """Leave nothing to do of what tests before this one queued: drainers serve all tenants."""
     for model in (Parcel, Telegram, Job):
         rows = model.objects.using("operator")
         rows.filter(~Q(state__in=FINISHED)).update(state="cancelled", lease=None, drainer=None)
     Lane.objects.using("operator").all().delete()
     Drainer.objects.using("operator").all().delete()
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """The engine alone with this test's works."""
+    withdraw_everything()
     taken_apart = Engine()
     yield taken_apart
     taken_apart.close()

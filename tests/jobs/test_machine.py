@@ -1,7 +1,7 @@
 """The whole machine, driven at random against the real database (Hypothesis).
 
-A trigger writes down every move that a row makes. Whatever happens, in whatever order: no move but the
-drawn ones, attempts counted exactly, one lease a work, caps kept, and nothing ever lost.
+A trigger writes down every move that a row makes. Whatever happens, in whatever order: no move but
+the drawn ones, attempts counted exactly, one lease a work, caps kept, and nothing ever lost.
 """
 
 import os
@@ -32,7 +32,7 @@ from jobs.states import FINISHED, HELD, TRANSITIONS, State
 from jobs.verdict import POISONOUS
 from tenants.models import AuditEntry
 from tests import settings as run
-from tests.jobs.conftest import Engine
+from tests.jobs.conftest import Engine, withdraw_everything
 from tests.works.models import Parcel
 
 LANES = 2
@@ -73,9 +73,8 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        withdraw_everything()
         self.engine = Engine()
-        rows = Parcel.objects.using("operator")
-        rows.exclude(state__in=FINISHED).update(state="cancelled", lease=None, drainer=None)
         self.watch.execute("truncate move")
         self.tenant = self.engine.tenant()
         self.me = self.engine.drainer()
@@ -236,9 +235,9 @@ class Machine(RuleBasedStateMachine):
             return
         dead = set(self.rows().filter(state="dead_letter").values_list("pk", flat=True))
         letters = DeadLetter.objects.using("operator").filter(work_id__in=self.works)
-        assert Counter(letters.filter(resolved_at=None).values_list("work_id", flat=True)) == {
-            work: 1 for work in dead
-        }
+        assert Counter(
+            letters.filter(resolved_at=None).values_list("work_id", flat=True)
+        ) == dict.fromkeys(dead, 1)
         deaths = AuditEntry.objects.using("operator").filter(
             action="work.dead_lettered", target__in=[f"parcels:{work}" for work in self.works]
         )
@@ -251,8 +250,8 @@ def test_no_sequence_of_events_breaks_the_machine(moves):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=500 if long else 30,
-            stateful_step_count=40,
+            max_examples=500 if long else 20,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

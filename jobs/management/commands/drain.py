@@ -12,7 +12,7 @@ from jobs.drainer import Drainer
 
 
 class Command(BaseCommand):
-    """Serve all queues until SIGTERM or SIGINT; then finish what runs. A second signal goes at once."""
+    """Serve all queues until SIGTERM or SIGINT, then finish what runs; a second one ends it."""
 
     help = "Do the work that is queued, until told to stop."
 

@@ -27,14 +27,13 @@ class Command(BaseCommand):
         with connections["owner"].cursor() as cursor:
             wanted = partitions.missing(cursor, today=today)
             old = partitions.expired(cursor, today=today, keep_days=keep_days)
-            if options["dry_run"]:
-                made, dropped = map(partitions.name_of, wanted), map(partitions.name_of, old)
+            if not options["dry_run"]:
+                made, dropped = partitions.make(cursor, wanted), partitions.drop(cursor, old)
             else:
                 made, dropped = (
-                    iter(partitions.make(cursor, wanted)),
-                    iter(partitions.drop(cursor, old)),
+                    [partitions.name_of(day) for day in days] for days in (wanted, old)
                 )
-        answer = {"made": list(made), "dropped": list(dropped)}
+        answer = {"made": made, "dropped": dropped}
         if options["json"]:
             self.stdout.write(json.dumps(answer))
         else:
