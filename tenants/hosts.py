@@ -73,7 +73,7 @@ def normalise(host: str) -> str:
 
 def is_apex(host: str) -> bool:
     """Whether it is the platform's own address and no tenant's."""
-    return host in settings.APEX_HOSTS
+    return host in settings.APEX_HOSTS or f"www.{host}" in settings.APEX_HOSTS
 
 
 def tenant_url(slug: str, path: str = "/") -> str:

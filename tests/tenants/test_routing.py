@@ -132,6 +132,19 @@ def test_probes_answer_on_any_host(client):
     assert client.get("/healthz", headers={"Host": "10.0.0.7:8000"}).status_code == 200
 
 
+def test_the_platform_has_no_tenant_however_its_host_is_spelt(client, settings):
+    settings.APEX_HOSTS = ["www.launch.example", "slipway.localhost", "127.0.0.1"]
+    for host in (
+        "www.launch.example",
+        "launch.example:8000",
+        "SLIPWAY.localhost.",
+        "www.slipway.localhost",
+        "127.0.0.1:8000",
+    ):
+        assert "Slipway launches tenants" in visit(client, host).content.decode(), host
+    assert visit(client, "launch.example.evil.example").status_code == 404
+
+
 def test_the_platforms_api_is_not_on_tenants_hosts(client, tenant):
     for path in ("/v1/tenants", "/v1/audit", "/v1/onboard", "/console/", "/activate/x"):
         assert visit(client, host_of(tenant), path=path).status_code == 404
