@@ -1,6 +1,5 @@
 """Customers: the same API over both homes, and nobody else's rows."""
 
-import uuid
 
 import pytest
 
@@ -239,7 +238,16 @@ def test_it_refuses_bad_parameters(client, tenant, query):
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
 
 
-@pytest.mark.parametrize("bad", ["x", "cus_", "cus_x", str(uuid.uuid4()), f"cus_{uuid.uuid4()}"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "x",
+        "cus_",
+        "cus_x",
+        "0e1f4a52-7a3e-4a53-9a64-5d0b3c1a9e11",
+        "cus_0e1f4a52-7a3e-4a53-9a64-5d0b3c1a9e11",
+    ],
+)
 def test_an_id_of_nothing_is_404(client, tenant, bad):
     api = Api(client, tenant_key(tenant))
     assert api.get(bad).status_code == 404
