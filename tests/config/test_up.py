@@ -19,6 +19,7 @@ import pytest
 from config.processes import MARK, procfile
 
 ROOT = Path(__file__).parents[2]
+ALL_WELL = {"database": "ok", "migrations": "ok", "worker": "ok", "redis": "ok"}
 PATIENCE = 120.0  # Seconds, on a machine that runs other tests besides.
 
 
@@ -62,6 +63,12 @@ class Up:
     def get(self, path: str) -> dict:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
             return json.load(answer)
+
+    def is_well(self) -> bool:
+        try:
+            return self.get("/readyz")["checks"] == ALL_WELL
+        except OSError:
+            return False
 
     def ours(self) -> dict[int, str]:
         """Its processes, servers and all: pid and command line."""
@@ -141,54 +148,34 @@ def end(pids) -> bool:
     return False
 
 
-def test_it_starts_all_of_it_and_ctrl_c_stops_all_of_it(up):
-    first = up()
-    said = first.wait_ready()
-    assert first.get("/readyz")["checks"] == {
-        "database": "ok", "migrations": "ok", "worker": "ok", "redis": "ok",
-    }  # fmt: skip
+def test_it_starts_all_of_it_keeps_it_running_and_ctrl_c_stops_all_of_it(up):
+    running = up()
+    said = running.wait_ready()
+    assert running.get("/readyz")["checks"] == ALL_WELL
     assert said.splitlines()[-1].startswith("ready")
     assert "curl" in said
     assert "password" in said
-    key = (first.state / "platform-key").read_text().strip()
-    assert key in said
-    assert (first.state / "platform-key").stat().st_mode & 0o777 == 0o600
-    assert {log.stem for log in (first.state / "logs").iterdir()} == set(
-        procfile(ROOT / "Procfile")
-    )
+    key = running.state / "platform-key"
+    assert key.read_text().strip() in said
+    assert key.stat().st_mode & 0o777 == 0o600
+    logs = {log.stem for log in (running.state / "logs").iterdir()}
+    assert logs == set(procfile(ROOT / "Procfile"))
 
-    pids = first.ours()
-    os.kill(first.process.pid, signal.SIGINT)
-    assert first.wait_ended() == 0
-    wait(lambda: not alive(pids), 10)
-    assert left_behind(first.state) == []
-
-    again = up()
-    said = again.wait_ready()
-    assert "password" not in said  # The account is there, with its data.
-    assert key in said
-
-
-def test_a_process_that_dies_is_started_again(up):
-    running = up()
-    running.wait_ready()
     for name, command in (("web", "wsgi"), ("worker", "celery --quiet --app config worker")):
         victim = running.find(command)
         os.kill(victim, signal.SIGKILL)
-        said = f"{name} was ended by SIGKILL; it starts again in 0.5 s"
-        wait(partial(running.has_said, said))
+        wait(partial(running.has_said, f"{name} was ended by SIGKILL; it starts again in 0.5 s"))
         wait(partial(running.find, command, besides=victim))
+    wait(running.is_well)
 
-    def answers() -> bool:
-        try:
-            return running.get("/readyz")["checks"]["worker"] == "ok"
-        except OSError:
-            return False
-
-    wait(answers)
+    pids = running.ours()
+    os.kill(running.process.pid, signal.SIGINT)
+    assert running.wait_ended() == 0
+    wait(lambda: not alive(pids), 10)
+    assert left_behind(running.state) == []
 
 
-def test_what_a_killed_run_left_is_cleared_away_by_the_next(up):
+def test_what_a_killed_run_left_is_cleared_away_by_the_next_and_the_data_kept(up):
     killed = up()
     killed.wait_ready()
     pids = killed.ours()
@@ -202,6 +189,8 @@ def test_what_a_killed_run_left_is_cleared_away_by_the_next(up):
     said = second.wait_ready()
     assert f"Ending process {frozen}" in said
     assert not alive(pids)
+    assert "password" not in said  # The account was there, with all other data.
+    assert (second.state / "platform-key").read_text().strip() in killed.said()
     os.kill(second.process.pid, signal.SIGTERM)
     assert second.wait_ended() == 0
 
