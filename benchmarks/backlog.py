@@ -27,7 +27,7 @@ BUDGET = Budget(most=1.5)
 
 def measure(stack: Stack, size: Size) -> Iterator[Row]:
     with ExitStack() as opened:
-        conninfos = []
+        engines = []
         for name, tenants, works in (
             ("large", size.tenants, size.works),
             ("small", SMALL, SMALL),
@@ -35,8 +35,8 @@ def measure(stack: Stack, size: Size) -> Iterator[Row]:
             database = opened.enter_context(stack.database(name))
             with stack.connect(database, "slipway_owner") as owner:
                 fill(owner, tenants=tenants, works=works)
-            conninfos.append(stack.postgres.conninfo(database, "slipway_operator"))
-        rounds = asyncio.run(_rounds(conninfos, size.rounds))
+            engines.append(stack.engine(database))
+        rounds = asyncio.run(_rounds(engines, size.rounds))
     yield Row(
         f"a claim with {size.works:,} works of {size.tenants:,} tenants / {SMALL:,} works",
         ms(median(large for large, _ in rounds)),
@@ -46,10 +46,10 @@ def measure(stack: Stack, size: Size) -> Iterator[Row]:
     )
 
 
-async def _rounds(conninfos: list[str], rounds: int) -> list[tuple[float, float]]:
+async def _rounds(engines: list[dict[str, Any]], rounds: int) -> list[tuple[float, float]]:
     """For each round the median claim of the large queue and of the small one."""
     queue = queue_named("jobs")
-    links = [await AsyncConnection.connect(info, autocommit=True) for info in conninfos]
+    links = [await AsyncConnection.connect(**engine) for engine in engines]
     drainers = [await register(link) for link in links]
     cursors = [Cursor(), Cursor()]
     found = []

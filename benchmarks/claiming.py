@@ -45,8 +45,7 @@ def measure(stack: Stack, size: Size) -> Iterator[Row]:
         fill(owner, tenants=tenants, works=tenants * WORKS_EACH)
         bare = Bare(superuser)
         bare.fill(tenants=tenants, works=tenants * WORKS_EACH)
-        conninfo = stack.postgres.conninfo(database, "slipway_operator")
-        yield from asyncio.run(_compare(bare, conninfo, size.rounds))
+        yield from asyncio.run(_compare(bare, stack.engine(database), size.rounds))
 
 
 def fill(connection: psycopg.Connection[Any], *, tenants: int, works: int) -> None:
@@ -62,10 +61,10 @@ async def register(connection: AsyncConnection[Any]) -> int:
     return int(row[0])
 
 
-async def _compare(bare: Bare, conninfo: str, rounds: int) -> list[Row]:
+async def _compare(bare: Bare, engine: dict[str, Any], rounds: int) -> list[Row]:
     # The caps of the model; a tenant has one lane, so that its own cap never binds.
     queue = replace(queue_named("jobs"), lane_window=CAP_LANE, tenant_window=4 * CAP_LANE)
-    async with await AsyncConnection.connect(conninfo, autocommit=True) as connection:
+    async with await AsyncConnection.connect(**engine) as connection:
         drainer, cursor = await register(connection), Cursor()
         ours, other = [], []
         for _ in range(rounds + 1):

@@ -32,12 +32,12 @@ def _side_by_side(
         outside = running.enter_context(_stand_ins(stack, smtp_ms, storage_ms))
         ours_db = running.enter_context(stack.database("ours"))
         other_db = running.enter_context(stack.database("inline"))
-        serve = {"workers": 1, "threads": THREADS}
-        ours, _ = running.enter_context(stack.web(ours_db, **serve))
+        ours, _ = running.enter_context(stack.web(ours_db, workers=1, threads=THREADS))
+        inline = {**outside, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
         other, _ = running.enter_context(
-            stack.web(other_db, **serve, **outside, DJANGO_SETTINGS_MODULE="benchmarks.settings")
+            stack.web(other_db, workers=1, threads=THREADS, variables=inline)
         )
-        running.enter_context(stack.worker(ours_db, **outside))
+        running.enter_context(stack.worker(ours_db, outside))
         for port in (ours, other):  # Connections, imports and caches.
             paced(port, sign_ups(stack.platform_key), rate=RATE, seconds=2)
         rounds = [

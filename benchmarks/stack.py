@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
@@ -95,6 +97,12 @@ class Stack:
         """A raw connection in autocommit."""
         return psycopg.connect(self.postgres.conninfo(database, role), autocommit=True)
 
+    def engine(self, database: str) -> dict[str, Any]:
+        """How a drainer connects to a database of this run."""
+        from jobs import link
+
+        return {**link.parameters("benchmarks"), "dbname": database}
+
     @contextmanager
     def process(self, *command: str, **variables: str) -> Iterator[psutil.Process]:
         """A process of ours, started in the environment given, stopped at the end."""
@@ -110,11 +118,16 @@ class Stack:
 
     @contextmanager
     def web(
-        self, database: str, *, workers: int, threads: int, **variables: str
+        self,
+        database: str,
+        *,
+        workers: int,
+        threads: int,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[tuple[int, psutil.Process]]:
         """The Procfile's `web`, serving; (its port, its process)."""
         port = free_port()
-        variables = {
+        environment = {
             **self.environment(database),
             "PORT": str(port),
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
@@ -122,15 +135,17 @@ class Stack:
             "WEB_THREADS": str(threads),
             **variables,
         }
-        with self.process(*procfile("web"), **variables) as process:
+        with self.process(*procfile("web"), **environment) as process:
             wait_until_answers(f"http://127.0.0.1:{port}/healthz", process)
             yield port, process
 
     @contextmanager
-    def worker(self, database: str, **variables: str) -> Iterator[psutil.Process]:
+    def worker(
+        self, database: str, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[psutil.Process]:
         """The Procfile's `worker`, with its drainer; claiming when this returns."""
-        variables = {**self.environment(database), **variables}
-        with self.process(*procfile("worker"), **variables) as process:
+        environment = {**self.environment(database), **variables}
+        with self.process(*procfile("worker"), **environment) as process:
             with self.connect(database, "slipway_operator") as connection:
                 wait_for(connection, "select exists (select from jobs_drainer)", process)
             yield process
@@ -147,7 +162,7 @@ class Stack:
         connections.close_all()
         # A database is copied only while nobody is connected to it: pools close their own late.
         for alias in ("default", "operator"):
-            connections[alias].close_pool()
+            connections[alias].close_pool()  # type: ignore[attr-defined]
         return made.token
 
 

@@ -55,7 +55,9 @@ async def serve(smtp_port: int, smtp_ms: int, storage_port: int, storage_ms: int
         return SMTP(mailbox, hostname="localhost", loop=loop)
 
     await loop.create_server(session, "127.0.0.1", smtp_port)
-    runner = web.ServerRunner(web.Server(bucket.answer))
+    application = web.Application()  # Which answers Expect: 100-continue; boto3 waits for it.
+    application.router.add_route("*", "/{path:.*}", bucket.answer)
+    runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", storage_port).start()
     await asyncio.Event().wait()
