@@ -129,7 +129,7 @@ def test_what_hangs_moves_neither_accept_nor_another_tenants_way_to_ready(
     mail = drainer
     accept = [seconds_to_accept(platform) for _ in range(20)]
     wait_until(lambda: nothing_waits(operator), seconds=60)  # Each thread of it is warm now.
-    ready = [seconds_to_ready(platform) for _ in range(5)]
+    ready = [seconds_to_ready(platform) for _ in range(3)]
 
     bucket.released.clear()
     mail.hang_for = "@hangs.example"
@@ -138,7 +138,7 @@ def test_what_hangs_moves_neither_accept_nor_another_tenants_way_to_ready(
         platform.sign_up(email=f"{uuid4().hex}@hangs.example")
     wait_until(lambda: bucket.hanging >= HANGING and mail.waiting >= HANGING)
 
-    ready_meanwhile = [seconds_to_ready(platform) for _ in range(5)]
+    ready_meanwhile = [seconds_to_ready(platform) for _ in range(3)]
     accept_meanwhile = [seconds_to_accept(platform) for _ in range(20)]
     assert mail.waiting >= 1, "nothing hung any more"
     idle = superuser.execute(

@@ -56,8 +56,11 @@ def sign_up(platform, plan: str) -> tuple:
     return world.request_id_of(platform.sign_up(plan=plan, email=email)), email
 
 
-@pytest.mark.parametrize("when", ["before", "during", "after", "recorded"])
-@pytest.mark.parametrize(("plan", "step"), WAYS, ids=lambda part: part)
+KILLS = [(plan, step, when) for plan, step in WAYS for when in ("before", "during", "after")]
+KILLS += [("free", step, "recorded") for step in POOLED]
+
+
+@pytest.mark.parametrize(("plan", "step", "when"), KILLS, ids=lambda part: part)
 def test_it_ends_in_exactly_one_of_each_when_killed(
     platform, operator, victim, mail, plan, step, when
 ):

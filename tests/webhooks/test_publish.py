@@ -1,7 +1,7 @@
 """webhooks.services.publish: an event stands or falls with the deed that it tells of."""
 
 import pytest
-from django.db import transaction
+from django.db import ProgrammingError, transaction
 from django.db.transaction import TransactionManagementError
 
 from tenants.context import tenant_context
@@ -31,9 +31,13 @@ def test_it_falls_with_the_deed(tenant, operator):
     class Undone(Exception):
         pass
 
-    with pytest.raises(Undone), tenant_context(tenant.ref), transaction.atomic():
-        publish(tenant_id=tenant.pk, type="a.b", payload={})
-        raise Undone
+    def deed():
+        with tenant_context(tenant.ref), transaction.atomic():
+            publish(tenant_id=tenant.pk, type="a.b", payload={})
+            raise Undone
+
+    with pytest.raises(Undone):
+        deed()
     assert events_of(operator, tenant) == []
 
 
@@ -61,11 +65,12 @@ def test_without_a_key_each_call_is_an_event(tenant, operator):
 
 
 def test_it_publishes_for_no_other_tenant(tenant, other_tenant, operator):
-    from django.db import ProgrammingError
-
-    with pytest.raises(ProgrammingError, match="row-level security"):
-        with tenant_context(tenant.ref), transaction.atomic():
-            publish(tenant_id=other_tenant.pk, type="a.b", payload={})
+    with (
+        pytest.raises(ProgrammingError, match="row-level security"),
+        tenant_context(tenant.ref),
+        transaction.atomic(),
+    ):
+        publish(tenant_id=other_tenant.pk, type="a.b", payload={})
     assert events_of(operator, other_tenant) == []
 
 
