@@ -1,6 +1,5 @@
 """Customers: the same API over both homes, and nobody else's rows."""
 
-
 import pytest
 
 from customers.models import Customer

@@ -41,11 +41,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "indexes": [
-                    models.Index(
-                        fields=["tenant", "type", "-id"], name="event_type"
-                    )
-                ],
+                "indexes": [models.Index(fields=["tenant", "type", "-id"], name="event_type")],
                 "constraints": [
                     models.UniqueConstraint(
                         models.F("tenant"), models.F("idempotency_key"), name="event_idempotency"
