@@ -381,6 +381,8 @@ def test_it_gives_a_new_thread_no_tenant(mine, canary):
 
 
 def test_it_leaves_no_tenant_on_a_pooled_connection(mine, canary):
+    connection.close()
+    connection.close_pool()  # So that the pool holds this test's connection and no other.
     with tenant_context(mine):
         assert read_texts() == ["my own"]
         pid = connection.connection.info.backend_pid
