@@ -31,6 +31,11 @@ class Invitation:
     tenant: Tenant
     user: User
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the person has an account already, and only joins this tenant."""
+        return self.user.activated_at is not None
+
 
 def make_token(*, user_id: UUID, tenant_id: int) -> str:
     """A token for one person in one tenant, valid for LINK_SECONDS."""
@@ -49,9 +54,10 @@ def read(token: str) -> Invitation:
     """
     user_id, ref = _claims(token)
     with tenant_context(ref):
-        user = User.objects.filter(pk=user_id, activated_at=None).first()
+        user = User.objects.filter(pk=user_id).first()
         tenant = Tenant.objects.filter(pk=ref.id).first()
-    if user is None or tenant is None:
+        is_invited = Membership.objects.filter(user_id=user_id, accepted_at=None).exists()
+    if user is None or tenant is None or not (user.activated_at is None or is_invited):
         raise problems.InvalidLink
     return Invitation(tenant, user)
 
@@ -75,6 +81,23 @@ def activate(*, token: str, password: str) -> Tenant:
         audit.record(actor=actor, action="user.activated", target=actor, tenant_id=tenant.pk)
         # Whoever signed the address up may not have been its reader.
         keys.revoke_all(tenant=ref, actor=actor, reason="The account was activated.")
+    return tenant
+
+
+def join(*, token: str) -> Tenant:
+    """Consume the link of somebody who has an account already, and has just proved to be them.
+
+    Raises InvalidLink as `read` does.
+    """
+    invitation = read(token)
+    tenant, user_id = invitation.tenant, invitation.user.pk
+    actor = f"user:{user_id}"
+    with tenant_context(TenantRef(tenant.pk, NOWHERE)) as ref, transaction.atomic():
+        waiting = Membership.objects.filter(user_id=user_id, accepted_at=None)
+        if not invitation.is_known or not waiting.update(accepted_at=Now()):
+            raise problems.InvalidLink
+        audit.record(actor=actor, action="member.joined", target=actor, tenant_id=tenant.pk)
+        keys.revoke_all(tenant=ref, actor=actor, reason="The owner joined.")
     return tenant
 
 

@@ -25,6 +25,27 @@ class LoginForm(forms.Form):
     )
 
 
+class JoinForm(forms.Form):
+    """The password of an account that there is, to join one tenant more."""
+
+    password = forms.CharField(
+        max_length=LONGEST_PASSWORD,
+        strip=False,
+        label="Your password",
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True}),
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        if not self.user.check_password(password):
+            raise ValidationError("That is not the password of this account.")
+        return password
+
+
 class PasswordForm(forms.Form):
     """A new password, twice."""
 

@@ -13,7 +13,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from tenants import activation, hosts, throttling
 from tenants.context import require_tenant
-from tenants.forms import LoginForm, PasswordForm
+from tenants.forms import JoinForm, LoginForm, PasswordForm
 from tenants.models import ApiKey, Membership, Tenant
 from tenants.panels import panels
 
@@ -88,27 +88,40 @@ class Activate(View):
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
         invitation = activation.read(token)
-        return self._form(request, invitation, PasswordForm(user=invitation.user))
+        return self._form(request, invitation, self._ask(invitation)(user=invitation.user))
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
         throttling.count_activation(request)
         invitation = activation.read(token)
-        form = PasswordForm(request.POST, user=invitation.user)
+        form = self._ask(invitation)(request.POST, user=invitation.user)
         if not form.is_valid():
             return self._form(request, invitation, form, status=400)
-        tenant = activation.activate(token=token, password=form.cleaned_data["password"])
+        if invitation.is_known:
+            tenant = activation.join(token=token)
+        else:
+            tenant = activation.activate(token=token, password=form.cleaned_data["password"])
         # A page and no redirect: the policy `form-action 'self'` ends at this host.
         context = {"tenant": tenant, "login_url": hosts.tenant_url(tenant.slug, "/login")}
         return render(request, "tenants/activated.html", context)
+
+    @staticmethod
+    def _ask(invitation: activation.Invitation) -> type[JoinForm] | type[PasswordForm]:
+        """Who has an account shows its password; the link alone opens nobody's account twice."""
+        return JoinForm if invitation.is_known else PasswordForm
 
     def _form(
         self,
         request: HttpRequest,
         invitation: activation.Invitation,
-        form: PasswordForm,
+        form: JoinForm | PasswordForm,
         status: int = 200,
     ) -> HttpResponse:
-        context = {"tenant": invitation.tenant, "user": invitation.user, "form": form}
+        context = {
+            "tenant": invitation.tenant,
+            "user": invitation.user,
+            "form": form,
+            "is_known": invitation.is_known,
+        }
         return render(request, "tenants/activate.html", context, status=status)
 
 

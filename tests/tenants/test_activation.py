@@ -15,6 +15,7 @@ from tests.people import (
     bearer,
     csrf_token,
     host_of,
+    join,
     make_user,
     prefix_of,
     tenant_key,
@@ -212,3 +213,52 @@ def test_the_link_is_not_written_to_the_log(path, caplog, settings):
     caplog.set_level("DEBUG")
     Browser().get(path)
     assert path.rsplit("/", 1)[1] not in caplog.text
+
+
+# ---- Somebody who has an account already ----
+
+
+@pytest.fixture
+def known(tenant, other_tenant):
+    """A member of another tenant, invited to this one."""
+    person = make_user(other_tenant)
+    join(person, tenant, role="owner", accepted=False)
+    return person
+
+
+def joined(operator, person, tenant) -> bool:
+    return operator.execute(
+        "select accepted_at is not null from tenants_membership"
+        " where user_id = %s and tenant_id = %s",
+        [person.pk, tenant.pk],
+    ).fetchone()[0]
+
+
+def link_for(person, tenant) -> str:
+    url = activation.url(user_id=person.pk, tenant_id=tenant.pk)
+    return url.removeprefix(f"http://{APEX}:8000")
+
+
+def test_who_has_an_account_joins_with_its_password(known, tenant, operator):
+    path, before = link_for(known, tenant), state_of(known, operator)
+    assert "have an account already" in Browser().get(path).content.decode()
+    assert Browser().post(path, password=PASSWORD).status_code == 200
+    assert joined(operator, known, tenant)
+    assert state_of(known, operator) == before  # The password stays.
+    assert Browser(host_of(tenant)).login(known).status_code == 302
+    assert Browser().get(path).status_code == 410  # Single use.
+
+
+def test_the_link_alone_joins_nobody(known, tenant, operator):
+    path, before = link_for(known, tenant), state_of(known, operator)
+    answer = Browser().post(path, password="another-password-1", again="another-password-1")
+    assert answer.status_code == 400
+    assert not joined(operator, known, tenant)
+    assert state_of(known, operator) == before
+    assert Browser(host_of(tenant)).login(known).status_code == 403
+
+
+def test_joining_ends_the_keys_made_before_it(known, tenant, operator, client):
+    token = tenant_key(tenant)
+    Browser().post(link_for(known, tenant), password=PASSWORD)
+    assert client.get("/v1/customers", headers=bearer(token)).status_code == 401
