@@ -158,7 +158,7 @@ MIDDLEWARE = [
     "config.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "config.policy.PolicyMiddleware",
     "tenants.middleware.TenantHostMiddleware",
     "console.middleware.ConsoleMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -36,6 +36,7 @@ from tenants.auth import Caller
 from tenants.context import NOWHERE, TenantRef, no_tenant, tenant_context
 from tenants.keys import NewKey
 from tenants.models import ApiKey, Membership
+from tenants.postgres.connections import prepared
 from tenants.scopes import TENANT_SCOPES
 
 CLAIM_WINDOW = timedelta(minutes=15)
@@ -70,16 +71,27 @@ class Accepted:
         return claim_tokens.make(self.request_id, created_at=self.created_at)
 
 
-def check(*, sign_up: SignUp, caller: Caller) -> None:
-    """Refuse what this caller may not have, before anything is written.
-
-    Raises PlanNotOpen, and what the project's own check raises.
-    """
+def refuse_closed_plan(*, sign_up: SignUp, caller: Caller) -> None:
+    """Raises PlanNotOpen when a stranger asks for a plan that only the platform opens."""
     plan = settings.SLIPWAY["PLANS"][sign_up.plan]
     if not caller.is_platform and not plan.get("anonymous", False):
         raise PlanNotOpen(f"The plan {sign_up.plan} is opened by the platform.")
-    if own := settings.SLIPWAY.get("SIGN_UP_CHECK"):
+
+
+def ask_project(*, sign_up: SignUp, caller: Caller, key: IdempotencyKey | None) -> Accepted | None:
+    """Run the project's own check, if it has one: a captcha, a list of disposable domains.
+
+    A replay is not checked again, since a captcha's answer is good for once: it is returned.
+    Raises what the check raises.
+    """
+    own = settings.SLIPWAY.get("SIGN_UP_CHECK")
+    if not own:
+        return None
+    with no_tenant():
+        earlier = replay(key=key, fingerprint=fingerprint(sign_up))
+    if earlier is None:
         import_string(own)(sign_up, caller)
+    return earlier
 
 
 def accept(*, sign_up: SignUp, caller: Caller, key: IdempotencyKey | None) -> Accepted:
@@ -186,7 +198,7 @@ def _insert(
         accepted.created_at,
         accepted.slug,
     ]
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, prepared(connection):
         cursor.execute(_INSERT, values)
         return bool(cursor.rowcount)
 

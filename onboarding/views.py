@@ -35,6 +35,8 @@ class Onboard(CallerView):
 
     bodies = {"POST": SignUp}
 
+    bodies = {"POST": SignUp}
+
     def post(self, request: Request) -> HttpResponse:
         caller: Caller = request.caller  # type: ignore[attr-defined]
         if caller.kind is CallerKind.TENANT:
@@ -42,17 +44,17 @@ class Onboard(CallerView):
         if caller.is_platform:
             caller.require_scope("onboarding:write")
         key = idempotency.parse(
-            request.headers.get("Idempotency-Key"),
+            request.META.get("HTTP_IDEMPOTENCY_KEY"),
             caller=caller.actor,
             stranger=not caller.is_platform,
         )
         sign_up = decode(request, SignUp)
-        services.check(sign_up=sign_up, caller=caller)
+        services.refuse_closed_plan(sign_up=sign_up, caller=caller)
         accepted = self._count(request, sign_up, caller, key)
-        if accepted is None:
-            accepted = services.accept(sign_up=sign_up, caller=caller, key=key)
-            if accepted.replayed:
-                limits.give_back(request)
+        accepted = accepted or services.ask_project(sign_up=sign_up, caller=caller, key=key)
+        accepted = accepted or services.accept(sign_up=sign_up, caller=caller, key=key)
+        if accepted.replayed:
+            limits.give_back(request)
         return accepted_response(accepted)
 
     def _count(
@@ -121,6 +123,7 @@ class StepCallback(LeanAPIView):
     """POST /v1/onboard/{request_id}/steps/{name}: the platform's back end is done with its step."""
 
     def post(self, request: Request, request_id: str, name: str) -> HttpResponse:
+        limits.take(request, status_counter(request._request))
         body = read_body(request)
         try:
             record_callback(parse_request_id(request_id), name, headers=request.headers, body=body)

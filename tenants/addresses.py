@@ -21,7 +21,7 @@ def client_address(request: HttpRequest) -> str:
     """
     address = _parse(request.META.get("REMOTE_ADDR", ""))
     trusted = _networks(tuple(settings.TRUSTED_PROXIES))
-    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+    hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
     while address is not None and hops and _is_in(address, trusted):
         before = _parse(hops.pop())
         if before is None:
@@ -30,6 +30,7 @@ def client_address(request: HttpRequest) -> str:
     return str(address) if address is not None else _UNKNOWN
 
 
+@lru_cache(maxsize=4096)  # A client comes again and again.
 def _parse(text: str) -> Address | None:
     try:
         address = ip_address(text)

@@ -106,7 +106,7 @@ def identify(request: HttpRequest) -> Caller:
         raise problems.InvalidKey(headers=_CHALLENGE)
     usage.note(known.proof, first=not known.used)
     here: TenantSummary | None = getattr(request, "tenant", None)
-    named = request.headers.get(TENANT_HEADER, "")
+    named = request.META.get("HTTP_SLIPWAY_TENANT", "")
     if known.tenant is None:
         tenant = find_tenant(known.proof, named) if named else here
     else:
