@@ -1,11 +1,19 @@
 """From the host to the tenant: who is known, who is not, and who only pretends."""
 
+import asyncio
+import threading
+
 import pytest
 import redis
+from asgiref.testing import ApplicationCommunicator
 from django.conf import settings as django_settings
 from django.core import signing
+from django.core.handlers.asgi import ASGIHandler
+from django.db import connections
+from django.test import Client
 
 from tenants import hosts
+from tenants.context import current_tenant
 from tenants.hosts import normalise
 from tests.people import Browser, host_of, make_user
 
@@ -229,3 +237,71 @@ def test_links_begin_with_the_public_url_and_not_with_the_request(client, tenant
 )
 def test_it_normalises_hosts(raw, plain):
     assert normalise(raw) == plain
+
+
+def test_requests_of_many_tenants_at_once_never_mix_in_threads(make_tenant):
+    tenants = [make_tenant() for _ in range(4)]
+    wrong: list[str] = []
+
+    def visit_often(number):
+        try:
+            for turn in range(15):
+                tenant = tenants[(number + turn) % len(tenants)]
+                page = visit(Client(), host_of(tenant))
+                others = [other for other in tenants if other is not tenant]
+                if not shows(page, tenant) or any(o.name in page.content.decode() for o in others):
+                    wrong.append(f"{tenant.slug}: {page.status_code}")
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=visit_often, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_requests_of_many_tenants_at_once_never_mix_in_async(make_tenant):
+    tenants = [make_tenant() for _ in range(4)]
+
+    async def visit_all():
+        server = ASGIHandler()
+
+        async def one(number):
+            tenant = tenants[number % len(tenants)]
+            return tenant, await ask(server, host_of(tenant))
+
+        return await asyncio.gather(*(one(number) for number in range(40)))
+
+    for tenant, (status, page) in asyncio.run(visit_all()):
+        assert status == 200
+        assert tenant.name in page
+        for other in tenants:
+            assert other is tenant or other.name not in page
+    assert current_tenant() is None
+
+
+def test_two_host_headers_name_nobody(tenant):
+    status, page = asyncio.run(ask(ASGIHandler(), "slipway.localhost", host_of(tenant)))
+    assert status == 404
+    assert tenant.name not in page
+
+
+async def ask(server, *asked: str) -> tuple[int, str]:
+    """A GET for / over ASGI, with these Host headers."""
+    headers = [(b"host", host.encode()) for host in asked] + [(b"accept", b"text/html")]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 5),
+    }
+    line = ApplicationCommunicator(server, scope)
+    await line.send_input({"type": "http.request", "body": b""})
+    start = await line.receive_output(30)
+    body = await line.receive_output(30)
+    await line.wait(30)
+    return start["status"], body["body"].decode()
