@@ -1,13 +1,18 @@
 """Letting go of sign-ups whose owner never came: a stranger's address is not theirs for ever."""
 
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
+from jobs.errors import StaleState
+from jobs.models import DeadLetter
 from jobs.outcomes import Outcome, Succeeded
-from jobs.services import enqueue
+from jobs.services import discard, enqueue
+from jobs.states import State
 from jobs.steps import Claim
 from onboarding import steps
 from onboarding.models import PendingOnboarding
@@ -15,6 +20,7 @@ from tenants import audit
 from tenants.context import tenant_context
 
 UNVERIFIED_AFTER = timedelta(days=7)
+_REASON = f"The owner did not come within {UNVERIFIED_AFTER.days} days."
 _AT_ONCE = 500  # Sign-ups a run; the next run takes the rest.
 
 # Ready, asked for by a stranger, and no owner who activated the account and joined.
@@ -33,17 +39,22 @@ order by o.created_at limit %s
 
 
 def reap(*, actor: str, dry_run: bool = False) -> list[UUID]:
-    """Have every unverified tenant undone that is older than UNVERIFIED_AFTER; says which.
+    """Let go of strangers' sign-ups older than UNVERIFIED_AFTER that nobody came for; says which.
 
-    The undoing is a job for each: it deletes files and schemas, which takes its time and may fail.
+    A tenant that became ready is undone by a job, since that takes its time and may fail; a sign-up
+    that never did, and waits for an operator, is discarded for them.
     """
+    before = timezone.now() - UNVERIFIED_AFTER
     with connections["operator"].cursor() as cursor:
-        cursor.execute(_UNVERIFIED, [timezone.now() - UNVERIFIED_AFTER, _AT_ONCE])
+        cursor.execute(_UNVERIFIED, [before, _AT_ONCE])
         found: list[tuple[UUID, int]] = cursor.fetchall()
+    stuck = list(_stuck(before))
     if not dry_run:
         for request_id, tenant_id in found:
             _hand_over(request_id, tenant_id, actor=actor)
-    return [request_id for request_id, _ in found]
+        for letter in stuck:
+            _discard(letter, actor=actor)
+    return [request_id for request_id, _ in found] + [letter.work_id for letter in stuck]
 
 
 def undo(claim: Claim) -> Outcome:
@@ -62,6 +73,20 @@ def undo(claim: Claim) -> Outcome:
     return outcome
 
 
+def _stuck(before: datetime) -> QuerySet[DeadLetter]:
+    """The dead letters of strangers' sign-ups from before then."""
+    letters = DeadLetter.objects.using("operator").filter(queue="onboarding", resolved_at=None)
+    strangers = PendingOnboarding.objects.using("operator").filter(
+        caller="anonymous", state=State.DEAD_LETTER, created_at__lt=before
+    )
+    return letters.filter(work_id__in=strangers.values("pk"))[:_AT_ONCE]
+
+
+def _discard(letter: DeadLetter, *, actor: str) -> None:
+    with suppress(StaleState):  # An operator was quicker.
+        discard(dead_letter=letter, actor=actor, reason=_REASON)
+
+
 def _hand_over(request_id: UUID, tenant_id: int, *, actor: str) -> None:
     with transaction.atomic(using="operator"):
         enqueue(
@@ -75,6 +100,6 @@ def _hand_over(request_id: UUID, tenant_id: int, *, actor: str) -> None:
             action="onboarding.reaped",
             target=f"onboarding:{request_id}",
             tenant_id=tenant_id,
-            reason=f"The owner did not come within {UNVERIFIED_AFTER.days} days.",
+            reason=_REASON,
             using="operator",
         )

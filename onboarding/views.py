@@ -35,8 +35,6 @@ class Onboard(CallerView):
 
     bodies = {"POST": SignUp}
 
-    bodies = {"POST": SignUp}
-
     def post(self, request: Request) -> HttpResponse:
         caller: Caller = request.caller  # type: ignore[attr-defined]
         if caller.kind is CallerKind.TENANT:

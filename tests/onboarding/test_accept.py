@@ -370,6 +370,28 @@ def test_it_lets_the_project_refuse(stranger, settings):
     assert (refused.status_code, refused.json()["code"]) == (403, "sign_up_refused")
 
 
+def test_the_projects_check_is_asked_once_for_one_key(stranger, settings):
+    settings.SLIPWAY = settings.SLIPWAY | {
+        "SIGN_UP_CHECK": "tests.onboarding.test_accept.take_captcha"
+    }
+    key, body = str(uuid4()), {"email": "a@b.example", "metadata": {"captcha": uuid4().hex}}
+    assert stranger.sign_up(key=key, **body).status_code == 202
+    assert stranger.sign_up(key=key, **body)["Idempotent-Replayed"] == "true"
+    assert stranger.sign_up(**body).status_code == 403
+
+
+_taken = set()
+
+
+def take_captcha(sign_up, caller) -> None:
+    from onboarding.errors import SignUpRefused
+
+    answer = sign_up.metadata["captcha"]
+    if answer in _taken:
+        raise SignUpRefused("This answer was used.")
+    _taken.add(answer)
+
+
 def refuse_disposable(sign_up, caller) -> None:
     from onboarding.errors import SignUpRefused
 

@@ -100,12 +100,7 @@ def test_a_step_that_hangs_holds_neither_a_connection_nor_a_transaction(
 @pytest.fixture
 def drainer(bucket, operator):
     """A drainer process of its own, on the bucket and a mail server."""
-    # What other tests left would be drained too.
-    for table in ("onboarding_pendingonboarding", "jobs_job"):
-        operator.execute(
-            f"update {table} set state = 'cancelled', lease = null, drainer = null"
-            " where state in ('pending', 'scheduled', 'failed', 'processing', 'discarding')"
-        )
+    world.give_up_what_others_left(operator)
     with world.MailServer() as mail:
         environment = child_environment() | {
             "TENANT_STORAGE_BACKEND": BACKEND,
