@@ -60,7 +60,7 @@ looked as materialized (
   where tenant.mine
 )
 select tenant.id, tenant.mine, looked.key,
-  exists (select 1 from jobs_lane where jobs_lane.key = looked.key and paused_until > now())
+  coalesce((select paused_until > now() from jobs_lane where jobs_lane.key = looked.key), false)
 from tenant left join looked on looked.id = tenant.id
 """
 

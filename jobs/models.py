@@ -164,7 +164,9 @@ class Attempt(models.Model):
     drainer = models.BigIntegerField()
 
     class Meta:
-        managed = False  # Django knows no partitions: jobs/migrations/0002.
+        # Django knows no partitions: jobs/migrations/0002. The table's key is (tenant_id, work_id,
+        # number, started_at), by which a work's timeline is read.
+        managed = False
         db_table = "jobs_attempt"
 
     def __str__(self) -> str:

@@ -19,9 +19,9 @@ create table jobs_attempt (
   request jsonb,
   response jsonb,
   drainer bigint not null,
-  primary key (id, started_at)
+  -- The one index: a work's timeline. It also refuses a second row for the same try.
+  primary key (tenant_id, work_id, number, started_at)
 ) partition by range (started_at);
-create index attempt_timeline on jobs_attempt (tenant_id, work_id, started_at);
 """
 
 

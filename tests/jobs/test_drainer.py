@@ -1,0 +1,284 @@
+"""The loop's own parts: hints, the beat, the sweep, mail, and the command for partitions."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from io import StringIO
+
+import pytest
+from aiosmtpd.controller import Controller
+from django.core import mail
+from django.core.management import call_command
+from django.db import transaction
+
+from config.redis import client
+from jobs import beat, hints, link, services
+from jobs.beat import Beat
+from jobs.drainer import Drainer
+from jobs.mail import send
+from jobs.models import Drainer as DrainerRow
+from jobs.outcomes import Fail, Retry, Succeeded
+from jobs.registry import queue
+from tenants.context import tenant_context
+from tests.jobs.conftest import attempts_of, fresh
+from tests.works.models import Telegram
+
+
+def drain(until, *, seconds=15.0, meanwhile=None, **changes):
+    """Run a loop for the telegrams in this process until something holds."""
+    died = []
+    served = {"telegrams": replace(queue("telegrams"), **changes)}
+    drainer = Drainer(served=served, on_death=died.append)
+    ran = threading.Thread(target=lambda: asyncio.run(drainer.run()))
+    ran.start()
+    try:
+        ends_at = time.monotonic() + seconds
+        while not until(drainer, died):
+            assert time.monotonic() < ends_at
+            if meanwhile is not None:
+                meanwhile(drainer)
+            time.sleep(0.02)
+    finally:
+        drainer.stop()
+        ran.join()
+    return died
+
+
+# ---- hints ----
+
+
+@pytest.fixture
+def heard():
+    with client().pubsub() as channel:
+        channel.subscribe(hints.CHANNEL)
+        channel.get_message(timeout=1)
+        yield lambda: channel.get_message(timeout=1)
+
+
+def test_a_hint_is_sent_after_the_commit_and_not_before(heard):
+    with transaction.atomic():
+        services.wake_after_commit("jobs")
+        assert heard() is None
+    assert heard()["data"] == b"jobs"
+
+
+def test_no_hint_is_sent_for_what_was_rolled_back(heard):
+    with transaction.atomic():
+        services.wake_after_commit("jobs")
+        transaction.set_rollback(True)
+    assert heard() is None
+
+
+def test_a_thousand_hints_at_once_are_a_few(heard):
+    for _ in range(1000):
+        hints.send("jobs")
+    count = 0
+    while heard():
+        count += 1
+    assert 1 <= count <= 50
+
+
+def test_sending_a_hint_costs_nothing_while_redis_is_away(valkey):
+    valkey.stop()
+    began_at = time.monotonic()
+    for _ in range(100):
+        hints.send("jobs")
+    assert time.monotonic() - began_at < 0.1
+
+
+# ---- the loop ----
+
+
+def test_a_drainer_says_hello_and_goodbye(engine):
+    died = drain(lambda *_: DrainerRow.objects.using("operator").filter(slots=8).exists())
+    assert died == []
+    assert not DrainerRow.objects.using("operator").exists()
+
+
+def test_a_claim_whose_answer_was_lost_is_handed_back(engine, monkeypatch):
+    monkeypatch.setattr("jobs.drainer.SWEEP", 0.2)
+    (telegram,) = engine.add(Telegram, state="scheduled", due_at="2100-01-01T00:00Z")
+
+    def claim_behind_its_back(drainer):
+        if drainer.id:
+            engine.sql(
+                "update works_telegram set state = 'processing', lease = 1, drainer = %s,"
+                " attempts = 1 where id = %s and state = 'scheduled'",
+                drainer.id,
+                telegram.pk,
+            )
+
+    drain(lambda *_: fresh(telegram).state == "succeeded", meanwhile=claim_behind_its_back)
+    assert attempts_of(telegram) == [(1, "succeeded")]
+
+
+def test_too_many_threads_that_hang_end_the_process(engine):
+    let_go = threading.Event()
+    engine.add(Telegram, count=8, max_attempts=1)
+
+    def hang(claim):
+        let_go.wait(60)
+
+    changes = {"step": hang, "deadline": 0.1, "lane_window": 8, "tenant_window": 8}
+    died = drain(lambda drainer, died: died, **changes)
+    let_go.set()
+    assert "hang in steps past their deadline" in died[0]
+
+
+def test_a_loop_that_is_stuck_gets_no_beat_and_one_that_turns_does(engine, monkeypatch):
+    monkeypatch.setattr(beat, "EVERY", 0.1)
+    monkeypatch.setattr(beat, "STUCK", 1.5)
+    me = engine.drainer(silent=60)
+    heart = Beat(me, busy=lambda: 3)
+    heart.start()
+
+    def beaten():
+        row = DrainerRow.objects.using("operator").get(pk=me)
+        return (datetime.now(UTC) - row.beat_at).total_seconds() < 30 and row.busy == 3
+
+    wait(beaten)
+    time.sleep(2)  # No tick for longer than STUCK.
+    engine.silence(me)
+    time.sleep(1.5)
+    assert not beaten()
+    heart.tick()
+    wait(beaten)
+    heart.stop()
+
+
+def test_a_beat_that_finds_its_row_dead_ends_the_process(engine, monkeypatch):
+    monkeypatch.setattr(beat, "EVERY", 0.1)
+    died = []
+    me = engine.drainer()
+    heart = Beat(me, busy=lambda: 0, on_death=died.append)
+    heart.start()
+    engine.sql("update jobs_drainer set dead_at = now() where id = %s", me)
+    wait(lambda: died)
+    heart.stop()
+
+
+def test_whoever_comes_back_first_judges_nobody_yet(monkeypatch):
+    heart = Beat(1, busy=lambda: 0)
+    assert heart.fresh
+    assert not heart.steady  # It has not beaten long enough to blame others for their silence.
+    later = beat.now() + beat.STEADY + 1
+    heart._beaten_at = later
+    monkeypatch.setattr(beat, "now", lambda: later)
+    assert heart.steady
+    monkeypatch.setattr(beat, "now", lambda: later + beat.FRESH + 1)
+    assert not heart.fresh
+    assert not heart.steady
+
+
+def test_its_connections_are_the_operators_and_cannot_hold_locks_for_long():
+    given = link.parameters("test")
+    assert given["user"] == "slipway_operator"
+    assert "idle_in_transaction_session_timeout=10s" in given["options"]
+
+
+def wait(condition, seconds=10):
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
+
+
+# ---- mail ----
+
+
+def claimed_mail(engine, tenant, **args):
+    args = {"to": ["a@example.com"], "subject": "Hello", "text": "There"} | args
+    with tenant_context(tenant):
+        job = services.enqueue("mail.send", tenant_id=tenant.pk, args=args)
+    (claim,) = engine.claim("jobs", drainer=engine.drainer())
+    return job, claim
+
+
+def test_mail_is_sent_with_one_message_id_and_then_forgotten(engine, tenant):
+    job, claim = claimed_mail(engine, tenant, html="<p>There</p>")
+    outcome = send(claim)
+    send(claim)
+    first, again = mail.outbox[-2:]
+    assert first.to == ["a@example.com"]
+    assert first.message()["Message-ID"] == again.message()["Message-ID"]
+    assert engine.settle((claim, outcome)) == 1
+    assert fresh(job).args == {"sent_to": 1}
+
+
+class Postmaster:
+    """A real mail server that answers as it is told."""
+
+    def __init__(self) -> None:
+        self.recipient, self.data, self.seconds = "250 OK", "250 OK", 0.0
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        envelope.rcpt_tos.append(address)
+        return self.recipient
+
+    async def handle_DATA(self, server, session, envelope):
+        await asyncio.sleep(self.seconds)
+        return self.data
+
+
+@pytest.fixture
+def postmaster(settings):
+    handler = Postmaster()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Controller(handler, hostname="127.0.0.1", port=port)
+    server.start()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_TIMEOUT = "127.0.0.1", 1
+    settings.EMAIL_PORT = port
+    handler.server = server
+    yield handler
+    if server.server is not None:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ({}, Succeeded),
+        ({"recipient": "550 nobody here"}, Fail),
+        ({"recipient": "450 busy"}, Retry),
+        ({"data": "554 no"}, Fail),
+        ({"data": "451 later"}, Retry),
+        ({"seconds": 3}, Retry),
+    ],
+)
+def test_what_the_mail_server_says_decides_whether_it_is_tried_again(
+    engine, tenant, postmaster, answers, outcome
+):
+    vars(postmaster).update(answers)
+    _, claim = claimed_mail(engine, tenant)
+    assert isinstance(send(claim), outcome)
+
+
+def test_mail_waits_for_a_mail_server_that_is_away(engine, tenant, postmaster):
+    postmaster.server.stop()
+    _, claim = claimed_mail(engine, tenant)
+    assert isinstance(send(claim), Retry)
+
+
+# ---- partitions ----
+
+
+def test_the_command_says_what_it_would_do_and_does_nothing_twice():
+    out = StringIO()
+    call_command("partitions", "--json", "--dry-run", stdout=out)
+    call_command("partitions", "--json", stdout=StringIO())
+    again = StringIO()
+    call_command("partitions", "--json", stdout=again)
+    assert json.loads(again.getvalue()) == {"made": [], "dropped": []}
+    assert set(json.loads(out.getvalue())) == {"made", "dropped"}
+
+
+def test_a_success_of_mail_is_a_patch_and_nothing_else(engine, tenant):
+    _, claim = claimed_mail(engine, tenant)
+    assert send(claim) == Succeeded(patch={"args": {"sent_to": 1}})
