@@ -34,6 +34,8 @@ class Onboard(CallerView):
     """POST /v1/onboard: validate, accept, answer 202."""
 
     bodies = {"POST": SignUp}
+
+    def post(self, request: Request) -> HttpResponse:
         caller: Caller = request.caller  # type: ignore[attr-defined]
         if caller.kind is CallerKind.TENANT:
             raise problems.WrongKind("Tenants' keys sign nobody up.")
