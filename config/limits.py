@@ -2,6 +2,10 @@
 
 A window begins with the first thing counted in it. Several limits are asked in one round trip, and
 count all or none. `give_back` takes a count back, for what turns out not to be counted.
+
+A large limit is drawn from Redis in portions: asking for each call was a quarter of what a sign-up
+cost. A portion is one at first and doubles while it is used up within PORTION_SECONDS; what is left
+of it then is lost: a caller is never let through too often, and by a share of a percent too seldom.
 """
 
 import time
@@ -24,22 +28,31 @@ from config.problems import RateLimited
 REDIS_TIMEOUT = 0.25  # Seconds that a request waits for Redis, once.
 REDIS_PAUSE = 10.0  # Seconds that Redis is left alone after an error.
 LOCAL_SIZE = 50_000  # Counts that a process keeps of its own.
+PORTIONS = 200  # A portion is at most this part of a limit; smaller limits are drawn one by one.
+PORTION_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
-# KEYS: counters. ARGV: a limit and a window in milliseconds for each. The first line of the answer
-# says which counter is full (0: none); then come count and milliseconds left, for each.
+# KEYS: counters. ARGV: a limit, a window in milliseconds and how many to count, for each. The first
+# line of the answer says which counter is full (0: none); then come count, milliseconds left and
+# how many were counted, for each.
 _TAKE = """
 local full = 0
 for i, key in ipairs(KEYS) do
   local count = tonumber(redis.call('GET', key) or '0')
-  if full == 0 and count >= tonumber(ARGV[2 * i - 1]) then full = i end
+  if full == 0 and count >= tonumber(ARGV[3 * i - 2]) then full = i end
 end
 local seen = {full}
 for i, key in ipairs(KEYS) do
-  if full == 0 and redis.call('INCR', key) == 1 then redis.call('PEXPIRE', key, ARGV[2 * i]) end
-  table.insert(seen, tonumber(redis.call('GET', key) or '0'))
+  local count, drawn = tonumber(redis.call('GET', key) or '0'), 0
+  if full == 0 then
+    drawn = math.min(tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i - 2]) - count)
+    count = redis.call('INCRBY', key, drawn)
+    if count == drawn then redis.call('PEXPIRE', key, ARGV[3 * i - 1]) end
+  end
+  table.insert(seen, count)
   table.insert(seen, redis.call('PTTL', key))
+  table.insert(seen, drawn)
 end
 return seen
 """
@@ -89,7 +102,7 @@ def take(request: Request | HttpRequest, *counters: Counter) -> None:
     The answer's RateLimit headers will tell the first counter: the caller's own.
     Raises RateLimited, and counts nothing, when one of them is full.
     """
-    full, seen = _ask_redis(counters) or _ask_here(counters)
+    full, seen = _portions.take(counters) or _ask_redis(counters) or _ask_here(counters)
     underlying: Any = getattr(request, "_request", request)
     underlying.rate_limit = headers(counters[full or 0].limit, seen[full or 0])
     underlying.rate_counters = counters
@@ -134,13 +147,17 @@ def _ask_redis(counters: tuple[Counter, ...]) -> Answer | None:
     if _away.now():
         return None
     keys = [counter.key for counter in counters]
-    numbers = [n for limit, _ in counters for n in (limit.amount, limit.seconds * 1000)]
+    # Several are counted together or not at all, and so one by one.
+    wanted = _portions.size(counters[0]) if len(counters) == 1 else 1
+    numbers = [n for limit, _ in counters for n in (limit.amount, limit.seconds * 1000, wanted)]
     try:
         full, *rest = _script()(keys=keys, args=numbers)
     except redis.RedisError as error:
         _away.note(error)
         return None
-    seen = [Seen(n, max(0, ms) / 1000) for n, ms in zip(rest[::2], rest[1::2], strict=True)]
+    seen = [Seen(n, max(0, ms) / 1000) for n, ms in zip(rest[::3], rest[1::3], strict=True)]
+    if len(counters) == 1 and not full:
+        seen = [_portions.keep(counters[0], seen[0], drawn=rest[2])]
     return (full - 1 if full else None), seen
 
 
@@ -166,6 +183,59 @@ class _Away:
     def note(self, error: Exception) -> None:
         self._until = time.monotonic() + REDIS_PAUSE
         _log.warning("Redis is away; limits are kept in this process", error=type(error).__name__)
+
+
+@dataclass(slots=True)
+class _Portion:
+    """What was drawn from Redis and is not used up; times are by time.monotonic()."""
+
+    size: int
+    left: int
+    count: int  # In Redis, when it was drawn.
+    window_ends: float
+    until: float
+
+
+class _Portions:
+    """The portions that this process may still let through without asking."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Portion] = {}
+        self._lock = Lock()
+
+    def take(self, counters: tuple[Counter, ...]) -> Answer | None:
+        """Let one through; None when Redis is to be asked."""
+        now = time.monotonic()
+        with self._lock:
+            held = self._held.get(counters[0].key) if len(counters) == 1 else None
+            if held is None or held.left == 0 or now >= held.until:
+                return None
+            held.left -= 1
+            return None, [Seen(held.count - held.left, held.window_ends - now)]
+
+    def size(self, counter: Counter) -> int:
+        """How many to draw next: more while portions are used up in time."""
+        most = counter.limit.amount // PORTIONS
+        with self._lock:
+            held = self._held.get(counter.key)
+            in_time = held is not None and held.left == 0 and time.monotonic() < held.until
+            return max(1, min(most, held.size * 2)) if held is not None and in_time else 1
+
+    def keep(self, counter: Counter, seen: Seen, *, drawn: int) -> Seen:
+        """Keep what was drawn but for the one that is let through now; what that one is told."""
+        if counter.limit.amount < PORTIONS * 2:
+            return seen
+        now = time.monotonic()
+        with self._lock:
+            if len(self._held) >= LOCAL_SIZE:
+                self._held.clear()
+            held = self._held.get(counter.key)
+            # Another thread may have drawn meanwhile.
+            spare = held.left if held is not None and now < held.until else 0
+            left, end = spare + drawn - 1, now + seen.seconds
+            until = min(now + PORTION_SECONDS, end)
+            self._held[counter.key] = _Portion(drawn, left, seen.used, end, until)
+        return Seen(seen.used - left, seen.seconds)
 
 
 class _Here:
@@ -207,4 +277,5 @@ class _Here:
 
 
 _away = _Away()
+_portions = _Portions()
 _here = _Here()

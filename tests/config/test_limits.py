@@ -138,3 +138,36 @@ def test_nothing_is_told_that_was_not_counted():
     request = RequestFactory().get("/")
     limits.give_back(request)
     assert not hasattr(request, "rate_limit")
+
+
+def test_a_large_limit_is_drawn_in_portions_and_never_exceeded(key, monkeypatch):
+    asked = []
+    ask = limits._ask_redis
+    monkeypatch.setattr(limits, "_ask_redis", lambda counters: asked.append(1) or ask(counters))
+    large = Limit("large", 2000, 60).of(key)
+    for n in range(2000):
+        assert take(large).rate_limit["RateLimit"].startswith(f'"large";r={1999 - n};')
+    refused(large)
+    assert len(asked) < 2000 / 4
+
+
+def test_a_crowd_gets_no_more_than_a_large_limit(key):
+    large = Limit("large", 1000, 60).of(key)
+
+    def passes(_) -> bool:
+        try:
+            take(large)
+        except RateLimited:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        passed = sum(pool.map(passes, range(1500)))
+    assert 950 <= passed <= 1000
+
+
+def test_who_calls_seldom_loses_nothing_to_portions(key, monkeypatch):
+    monkeypatch.setattr(limits, "PORTION_SECONDS", 0.0)
+    large = Limit("large", 1000, 60).of(key)
+    for n in range(50):
+        assert take(large).rate_limit["RateLimit"].startswith(f'"large";r={999 - n};')
