@@ -156,6 +156,7 @@ INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 MIDDLEWARE = [
     "config.logs.RequestIdMiddleware",
     "config.metrics.MetricsMiddleware",
+    "config.proxies.ProxyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.policy.PolicyMiddleware",

@@ -5,11 +5,11 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from tenants.addresses import client_address
+from config.proxies import client_address
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
-    """See tenants.addresses.client_address."""
+    """See config.proxies.client_address."""
     request = HttpRequest()
     client = scope.get("client")
     request.META["REMOTE_ADDR"] = client[0] if client else ""

@@ -6,8 +6,8 @@ from ipaddress import IPv6Network, ip_address
 from django.http import HttpRequest
 
 from config.limits import Counter, Limit
+from config.proxies import client_address
 from onboarding.names import email_domain
-from tenants.addresses import client_address
 
 
 def counters(request: HttpRequest, email: str) -> Iterator[Counter]:

@@ -27,8 +27,8 @@ from rest_framework.request import Request
 
 from config.api import LeanAPIView
 from config.ids import format_id, parse_id
+from config.proxies import client_address
 from tenants import keys, problems, throttling, usage
-from tenants.addresses import client_address
 from tenants.context import TenantRef, tenant_context
 from tenants.keys import Proof
 from tenants.states import TenantStatus

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 
 from config import limits
 from config.limits import Limit
-from tenants.addresses import client_address
+from config.proxies import client_address
 from tenants.context import require_tenant
 
 # A guesser gets a few tries at one account from anywhere, and more accounts from one address.

@@ -4,7 +4,7 @@ import pytest
 from django.test import RequestFactory
 
 from config.limits import Limit
-from tenants.addresses import client_address
+from config.proxies import client_address
 from tenants.auth import Caller, CallerKind, identify
 from tenants.context import current_tenant
 from tests.people import APEX, bearer, host_of, platform_key, prefix_of, tenant_key

@@ -1,11 +1,12 @@
-"""Where a request comes from. Forwarded addresses are believed from trusted proxies alone."""
+"""What a proxy says of a request: believed from settings.TRUSTED_PROXIES alone."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -28,6 +29,23 @@ def client_address(request: HttpRequest) -> str:
             break
         address = before
     return str(address) if address is not None else _UNKNOWN
+
+
+class ProxyMiddleware:
+    """Drops X-Forwarded-Proto where no proxy of ours sent it: a word is not https."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "HTTP_X_FORWARDED_PROTO" in request.META and not _is_from_proxy(request):
+            del request.META["HTTP_X_FORWARDED_PROTO"]
+        return self.get_response(request)
+
+
+def _is_from_proxy(request: HttpRequest) -> bool:
+    address = _parse(request.META.get("REMOTE_ADDR", ""))
+    return address is not None and _is_in(address, _networks(tuple(settings.TRUSTED_PROXIES)))
 
 
 @lru_cache(maxsize=4096)  # A client comes again and again.
