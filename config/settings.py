@@ -322,6 +322,7 @@ SLIPWAY: dict[str, Any] = {
     "BEAT": {
         "partitions": {"task": "jobs.partitions", "schedule": 3600.0},
         "reap": {"task": "onboarding.reap", "schedule": 3600.0},
+        "sessions": {"task": "tenants.sessions", "schedule": 86400.0},
     },
     # How often: name → (amount, seconds).
     "LIMITS": {

@@ -9,6 +9,7 @@ from tenants.context import tenant_context
 from tenants.models import Session
 from tenants.routers import as_operator
 from tenants.sessions import SessionStore
+from tenants.tasks import sessions
 from tests.people import PASSWORD, Browser, host_of, join, make_user, tenant_key
 
 
@@ -232,3 +233,23 @@ def test_a_session_lasts_two_weeks_at_most(browser, tenant, operator):
         "select expire_date from tenants_session where tenant_id = %s", [tenant.pk]
     ).fetchone()
     assert (expires - timezone.now()).days <= 14
+
+
+def test_expired_sessions_are_deleted_of_all_tenants_and_no_others(
+    tenant, other_tenant, make_tenant, operator
+):
+    kept = make_tenant()
+    for owner in (tenant, other_tenant, kept):
+        sign_in = Browser(host_of(owner))
+        assert sign_in.login(make_user(owner)).status_code == 302
+    operator.execute(
+        "update tenants_session set expire_date = now() - interval '1 second'"
+        " where tenant_id = any (%s)",
+        [[tenant.pk, other_tenant.pk]],
+    )
+    sessions()
+    left = operator.execute(
+        "select tenant_id from tenants_session where tenant_id = any (%s)",
+        [[tenant.pk, other_tenant.pk, kept.pk]],
+    ).fetchall()
+    assert left == [(kept.pk,)]
