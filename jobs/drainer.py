@@ -6,7 +6,6 @@ there at all.
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import socket
@@ -71,6 +70,8 @@ class Drainer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted: set[str] = set()
         self._claimed_at = dict.fromkeys(self.queues, 0.0)
+        self._timers: set[str] = set()  # Queues that are to be claimed from in a moment.
+        self._look_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = False
 
@@ -87,7 +88,10 @@ class Drainer:
 
     def stop(self) -> None:
         """Claim no more, finish what runs, hand back what does not, and return from run()."""
+        if self._stop_asked:
+            return
         self._stop_asked = True
+        log.info("drainer_stopping", drainer=self.id, busy=self.busy)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -104,7 +108,9 @@ class Drainer:
         self._wake, self._stop = asyncio.Event(), asyncio.Event()
         self._settler = Settler(running=lambda: self.busy, settled=self._on_settled)
         self._threads.use()
-        await self._register()
+        if not await self._unless_stopped(self._register()):
+            await self._link.close()
+            return
         self._beat = Beat(self.id, busy=lambda: self.busy, on_death=self.on_death)
         self._beat.start()
         log.info("drainer_started", drainer=self.id, queues=list(self.queues), slots=self.slots)
@@ -113,7 +119,7 @@ class Drainer:
             for coroutine in (self._tick(), self._settler.run(), listen(self.want))
         ]
         try:
-            await self._serve_until_stopped()
+            await self._unless_stopped(self._serve())
             await self._finish()
         finally:
             for task in background:
@@ -155,31 +161,34 @@ class Drainer:
                 )
             await asyncio.sleep(1.0)
 
-    async def _serve_until_stopped(self) -> None:
-        serving, stopped = (
-            asyncio.create_task(self._serve()),
-            asyncio.create_task(self._stop.wait()),
-        )
-        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    async def _unless_stopped(self, part: Coroutine[Any, Any, None]) -> bool:
+        """Await `part`; whether it came to an end of its own. Raises what it raises."""
+        task, stopped = asyncio.create_task(part), asyncio.create_task(self._stop.wait())
+        if self._stop_asked:
+            self._stop.set()
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         # Let the claim in progress end; while the database is away there is none.
-        await asyncio.wait({serving}, timeout=LAST_CLAIM)
-        serving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+        await asyncio.wait({task}, timeout=LAST_CLAIM)
+        if not task.done():
+            task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            return False
+        return True
 
     async def _serve(self) -> None:
-        look_at = sweep_at = 0.0
+        sweep_at = 0.0
         while not self._stop_asked:
             now = time.monotonic()
-            if now >= look_at:
+            if now >= self._look_at:
                 await self._look()
-                look_at = time.monotonic() + POLL * random.uniform(0.8, 1.2)  # noqa: S311
             if now >= sweep_at or self._link.reconnected:
                 await self._sweep()
                 sweep_at = time.monotonic() + SWEEP
             await self._claim_wanted()
-            await self._sleep(look_at)
+            await self._sleep(self._look_at)
 
     async def _sleep(self, until: float) -> None:
         try:
@@ -200,8 +209,8 @@ class Drainer:
                 await self._claim_undo(queue)
             if seen.runnable[queue.name]:
                 self._wanted.add(queue.name)
-        if seen.more_due:
-            self._later(CLAIM_GAP, None)
+        pause = CLAIM_GAP if seen.more_due else POLL * random.uniform(0.8, 1.2)  # noqa: S311
+        self._look_at = time.monotonic() + pause
 
     async def _sweep(self) -> None:
         """Hand back what is ours by the database and unknown here: a claim's answer was lost."""
@@ -258,13 +267,15 @@ class Drainer:
     def _free(self, queue: Queue) -> int:
         return queue.slots - self._busy[queue.name]
 
-    def _later(self, seconds: float, name: str | None) -> None:
-        """Look again in a moment; with a name, claim from that queue too."""
-        assert self._loop is not None  # noqa: S101 - run() set it.
-        if name is None:
-            self._loop.call_later(seconds, self._wake.set)
-        else:
-            self._loop.call_later(seconds, self.want, name)
+    def _later(self, seconds: float, name: str) -> None:
+        """Claim from this queue in a moment."""
+        if name not in self._timers:
+            self._timers.add(name)
+            asyncio.get_running_loop().call_later(seconds, self._now, name)
+
+    def _now(self, name: str) -> None:
+        self._timers.discard(name)
+        self.want(name)
 
     # ---- Doing ----
 

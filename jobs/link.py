@@ -17,6 +17,12 @@ T = TypeVar("T")
 
 # A connection that is lost, or closed under our hands; deadlocks and lock time-outs are among them.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+CONTENDED = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # Seconds between tries to reach the database.
 SETTINGS = {
@@ -78,10 +84,7 @@ class Link:
         return self._connection
 
     async def _give_up(self, error: psycopg.Error) -> None:
-        retried = isinstance(
-            error, psycopg.errors.DeadlockDetected | psycopg.errors.LockNotAvailable
-        )
-        if retried and self._connection and not self._connection.broken:
+        if isinstance(error, CONTENDED) and self._connection and not self._connection.broken:
             return
         log.warning("database_lost", purpose=self.purpose, error=str(error).strip()[:200])
         await self.close()

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -49,7 +49,7 @@ def enqueue(
     if due_at is not None:
         job.due_at = due_at
     job.save(force_insert=True, using=using)
-    wake_after_commit("jobs", using=using or DEFAULT_DB_ALIAS)
+    wake_after_commit("jobs", using=using or router.db_for_write(Job))
     return job
 
 

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from django.db import transaction
 
 from jobs import services
@@ -34,11 +35,13 @@ def test_it_starts_work_at_once_when_it_is_told_and_within_a_poll_when_it_is_not
     until(lambda: state_of(quiet) == "succeeded", 2.5)
 
 
-def test_sigterm_lets_running_steps_finish_and_claims_no_more(yard):
-    process = yard.drain()
+@pytest.mark.parametrize("kind", ["drain", "worker"])
+def test_sigterm_lets_running_steps_finish_and_claims_no_more(yard, kind):
+    process = getattr(yard, kind)()
     (running,) = enqueue("sleep 3")
     until(lambda: traces(running, "began"), 5)
     process.send(signal.SIGTERM)
+    until(lambda: "drainer_stopping" in process.said(), 5)
     (late,) = enqueue("succeed")
     assert process.ends(15) == 0
     assert state_of(running) == "succeeded"
