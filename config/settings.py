@@ -299,7 +299,7 @@ SLIPWAY: dict[str, Any] = {
             "step": "onboarding.steps.run",
             "undo": "onboarding.steps.undo",
             "policy": "onboarding.policy.POLICY",
-            "slots": 8,
+            "slots": 32,  # A step that waits for a mail server holds a thread and nothing else.
             "deadline": 60.0,
         },
         "jobs": {
