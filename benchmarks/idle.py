@@ -34,7 +34,7 @@ def measure(stack: Stack, size: Size) -> Iterator[Row]:
         time.sleep(size.idle_seconds)
         share = (cpu_seconds(processes) - before) / (time.monotonic() - began) * 100
         memory = sum(one.memory_full_info().pss for one in processes) / 2**20
-        queries = _queries(Postgres(state / "postgres"), size.idle_seconds / 2)
+        queries = _queries(Postgres(state / "postgres"), size.idle_seconds / 3)
     yield Row("idle, everything: CPU", f"{share:.2f} % of a core", "", share, CPU)
     yield Row("idle, everything: statements", f"{queries:.1f}/s", "", queries, QUERIES)
     yield Row(

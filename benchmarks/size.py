@@ -17,12 +17,12 @@ class Size:
 
 
 FULL = Size(
-    rounds=5,
+    rounds=4,
     seconds=5.0,
     tenants=10_000,
     works=1_000_000,
     customers=2_500,
-    sign_ups=40,
+    sign_ups=30,
     idle_seconds=60.0,
 )
 QUICK = Size(
