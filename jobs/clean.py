@@ -16,7 +16,7 @@ def text(value: object, length: int) -> str:
 
 def json(value: Any, depth: int = 8) -> Any:
     """`value` as JSON that can be stored: strings cleaned and cut, foreign types as text."""
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
         return value
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None

@@ -201,8 +201,10 @@ class Drainer:
     async def _look(self) -> None:
         served = list(self.queues.values())
         seen: Seen = await self._link.run(partial(look, queues=served))
-        if seen.dead and self._beat.steady:
-            await self._link.run(rescue.declare_dead)
+        if seen.dead:
+            if self._beat.steady:
+                await self._link.run(rescue.declare_dead)
+            # Some are dead by their own word: they left with works in progress.
             await self._link.run(partial(rescue.close_lost, queues=served))
         for queue in served:
             if seen.undoable[queue.name]:

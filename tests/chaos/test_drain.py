@@ -56,7 +56,7 @@ def test_sigterm_with_a_short_grace_leaves_the_work_to_others_at_once(yard):
     process.send(signal.SIGTERM)
     process.ends(15)
     other = yard.drain()
-    until(lambda: len(traces(running, "began")) == 2, 13, other.said())  # No 15 s of silence first.
+    until(lambda: len(traces(running, "began")) == 2, 5, other.said())  # No 15 s of silence first.
 
 
 def test_it_survives_whatever_a_step_raises(yard):

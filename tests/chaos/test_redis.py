@@ -8,7 +8,7 @@ from config import celery
 from config.redis import client
 from tests.chaos.conftest import LONG, all_are, enqueue, state_of, traces, until
 
-AWAY = 120 if LONG else 8  # Seconds.
+AWAY = 120 if LONG else 5  # Seconds.
 
 
 def test_two_drainers_on_one_lane_do_every_work_once_while_redis_is_flushed(yard):

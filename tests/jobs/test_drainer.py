@@ -1,6 +1,7 @@
 """The loop's own parts: hints, the beat, the sweep, mail, and the command for partitions."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -88,6 +89,25 @@ def test_sending_a_hint_costs_nothing_while_redis_is_away(valkey):
     for _ in range(100):
         hints.send("jobs")
     assert time.monotonic() - began_at < 0.1
+
+
+def test_a_listener_hears_again_after_redis_was_away(valkey):
+    names = []
+
+    async def listen():
+        await asyncio.wait_for(hints.listen(names.append), 20)
+
+    listener = threading.Thread(target=lambda: suppressed(listen()), daemon=True)
+    listener.start()
+    wait(lambda: hints.send("before") or "before" in names)
+    valkey.stop()
+    valkey.start()
+    wait(lambda: hints.send("after") or "after" in names, 15)
+
+
+def suppressed(coroutine):
+    with contextlib.suppress(TimeoutError):
+        asyncio.run(coroutine)
 
 
 # ---- the loop ----

@@ -81,19 +81,9 @@ def test_the_pick_and_the_take_scan_no_table(engine, crowd, name):
 @pytest.mark.parametrize("name", ["parcels", "telegrams"])
 def test_settling_five_hundred_finds_each_by_its_key(engine, crowd, name):
     served = queue(name)
-    ids = [id_ for (id_,) in engine.sql(f"select id from {served.table} limit 500")]
-    count = len(ids)
-    values = {
-        "ids": ids,
-        "leases": [1] * count,
-        "states": ["succeeded"] * count,
-        "delays": [None] * count,
-        "errors": [None] * count,
-        "uncounted": [0] * count,
-        "lost": [0] * count,
-        "patches": [None] * count,
-    }
-    assert not scanned(plan(engine, settle.settle_statement(name), values))
+    rows = engine.sql(f"select id from {served.table} limit 500")
+    given = json.dumps([{"id": str(id_), "lease": 1, "state": "succeeded"} for (id_,) in rows])
+    assert not scanned(plan(engine, settle.settle_statement(name), [given]))
 
 
 def test_the_look_of_an_idle_drainer_touches_only_what_is_due(engine, crowd):
