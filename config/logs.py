@@ -21,7 +21,7 @@ from django.http.response import HttpResponseBase
 from structlog.typing import EventDict, Processor
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-SECRET_PATH = re.compile(r"(?<=^/activate/).+")  # What follows is a token.
+SECRET_PATH = re.compile(r"(?<=/activate/)[^\s'\"]+")  # What follows is a token.
 SECRETS = re.compile(r"(?i)password|secret|token|authorization|cookie|api_?key|signature")
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -110,9 +110,11 @@ def configure(config: dict[str, Any]) -> None:
 
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Whatever is called like a secret is not written: a slip must not fill a log with keys."""
-    for name in event:
+    for name, value in event.items():
         if SECRETS.search(name):
             event[name] = "[hidden]"
+        elif name in {"event", "request", "path"}:  # Django names the path when it refuses one.
+            event[name] = SECRET_PATH.sub("…", str(value))
     return event
 
 

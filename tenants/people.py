@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.backends import BaseBackend, ModelBackend
+from django.contrib.auth.hashers import check_password
 from django.http import HttpRequest
 
 from tenants.context import current_tenant
@@ -31,7 +32,8 @@ class MemberBackend(BaseBackend):
         if user is None:
             User().set_password(password)  # As slow as a hit, so that time names no member.
             return None
-        if user.check_password(password) and is_member(user):
+        # Not user.check_password(), which may write a new hash; the app role may not.
+        if check_password(password, user.password) and is_member(user):
             return user
         return None
 

@@ -80,7 +80,6 @@ class IsolateTenant(_OnTable):
     FOREIGN KEY (tenant_id, field_id), so that a row cannot point at another tenant's.
     `grant` is what the app role may do with its own tenant's rows; "" is nothing.
     `tenant_key` makes (tenant_id, id) unique; a partitioned table's keys must have more columns.
-    `shared_rows` lets rows without a tenant be written (never read) by the app role.
     """
 
     def __init__(
@@ -91,14 +90,12 @@ class IsolateTenant(_OnTable):
         grant: str = "select, insert, update, delete",
         tenant_column: str = "tenant_id",
         tenant_key: bool = True,
-        shared_rows: bool = False,
     ) -> None:
         self.model_name = model_name
         self.references = dict(references or {})
         self.grant = grant
         self.tenant_column = tenant_column
         self.tenant_key = tenant_key and tenant_column != "id"
-        self.shared_rows = shared_rows
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         return (
@@ -109,7 +106,6 @@ class IsolateTenant(_OnTable):
                 "grant": self.grant,
                 "tenant_column": self.tenant_column,
                 "tenant_key": self.tenant_key,
-                "shared_rows": self.shared_rows,
             },
         )
 
@@ -126,11 +122,10 @@ class IsolateTenant(_OnTable):
 
     def _isolate(self, model: Any, table: str, apps: Apps) -> list[str]:
         own = PREDICATE.format(column=self.tenant_column)
-        written = f"{self.tenant_column} is null or {own}" if self.shared_rows else own
         return [
             f'alter table "{table}" enable row level security',
             f'alter table "{table}" force row level security',
-            f'create policy {POLICY} on "{table}" using ({own}) with check ({written})',
+            f'create policy {POLICY} on "{table}" using ({own}) with check ({own})',
             *self._tenant_key(model, table),
             *self._composite_keys(model, table, apps),
             *([f'grant {self.grant} on "{table}" to {APP}'] if self.grant else []),

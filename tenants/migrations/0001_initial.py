@@ -331,28 +331,34 @@ class Migration(migrations.Migration):
             model_name="auditentry",
             index=models.Index(fields=["target", "-at"], name="audit_target"),
         ),
-        IsolateTenant("Tenant", tenant_column="id", grant="select, insert, update"),
+        IsolateTenant(
+            "Tenant", tenant_column="id", grant="select, insert, update (status, activated_at)"
+        ),
         IsolateTenant("Domain", grant="select, insert"),
-        IsolateTenant("Membership"),
-        IsolateTenant("ApiKey", grant="select, insert, update"),
-        IsolateTenant("AuditEntry", grant="select, insert", shared_rows=True),
+        IsolateTenant("Membership", grant="select"),
+        IsolateTenant("ApiKey", grant="select, insert, update (revoked_at, last_used_at)"),
+        IsolateTenant("AuditEntry", grant="select, insert"),
         IsolateTenant("Session"),
         run_file(
             "users.sql",
-            undo="drop function slipway.user_by_email(text);"
-            " drop policy people_join on tenants_user; drop policy members_change on tenants_user;"
+            undo="drop function slipway.activate_user(uuid, text);"
+            " drop function slipway.join_tenant(uuid); drop function slipway.add_owner(uuid, uuid);"
+            " drop function slipway.user_by_email(text);"
+            " drop policy people_join on tenants_user; drop policy members_sign_in on tenants_user;"
             " drop policy members on tenants_user; revoke all on tenants_user from slipway_app;"
             " alter table tenants_user no force row level security, disable row level security;",
         ),
         run_file(
             "audit.sql",
-            undo="drop trigger audit_no_truncate on tenants_auditentry;"
+            undo="drop policy no_operator on tenants_auditentry;"
+            " drop trigger audit_no_truncate on tenants_auditentry;"
             " drop trigger audit_append_only on tenants_auditentry;"
             " drop function slipway.refuse_audit_change();",
         ),
         run_file(
             "hosts.sql",
-            undo="drop function slipway.tenant_by_slug(text);"
+            undo="drop policy own_address on tenants_domain;"
+            " drop function slipway.tenant_by_slug(text);"
             " drop function slipway.tenant_by_host(text);"
             " revoke usage on sequence tenants_tenant_id_seq from slipway_app;",
         ),

@@ -13,4 +13,7 @@ create trigger audit_append_only before update or delete on tenants_auditentry
     for each row execute function slipway.refuse_audit_change();
 create trigger audit_no_truncate before truncate on tenants_auditentry
     for each statement execute function slipway.refuse_audit_change();
+-- Nobody passes for an operator.
+create policy no_operator on tenants_auditentry as restrictive for insert to slipway_app
+    with check (actor not like 'operator:%');
 revoke update, delete, truncate on tenants_auditentry from slipway_operator;

@@ -21,3 +21,10 @@ revoke all on function slipway.tenant_by_host(text), slipway.tenant_by_slug(text
 grant execute on function slipway.tenant_by_host(text), slipway.tenant_by_slug(text) to slipway_app, slipway_operator;
 -- An accepted sign-up draws its tenant's number before the tenant's row exists.
 grant usage on sequence tenants_tenant_id_seq to slipway_app;
+
+-- A tenant's first address is named by its slug; later ones are the platform's to give.
+create policy own_address on tenants_domain as restrictive for insert to slipway_app
+    with check (exists (
+        select from tenants_tenant t
+        where t.id = tenant_id and t.status = 'provisioning'
+          and left(domain, length(t.slug) + 1) = t.slug || '.'));

@@ -90,18 +90,19 @@ begin
 end
 $$;
 
--- One page of the audit trail, newest first, of one tenant or of all.
+-- One page of the audit trail, newest first, of one tenant or of all, with the tenants' public ids.
 create function slipway.platform_audit(
     key text, proof bytea, wanted bigint, before_id uuid, page integer
 )
-returns setof public.tenants_auditentry
+returns table (entry public.tenants_auditentry, tenant_uuid uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform slipway.require_platform_key(key, proof, 'audit:read');
     return query
-        select e.*
+        select e, t.uuid
         from public.tenants_auditentry e
+        left join public.tenants_tenant t on t.id = e.tenant_id
         where (before_id is null or e.id < before_id)
           and (wanted is null or e.tenant_id = wanted)
         order by e.id desc

@@ -6,6 +6,7 @@ import time
 import pytest
 from django.core import signing
 from django.db import connections
+from django.test import Client
 
 from tenants import activation, problems
 from tests.people import (
@@ -170,7 +171,9 @@ def test_the_two_passwords_must_be_the_same(path, owner, operator):
 
 
 def test_a_password_like_the_address_is_refused(tenant):
-    owner = make_user(tenant, activated=False, email="grace.hopper.1906@example.org")
+    owner = make_user(
+        tenant, activated=False, accepted=False, email="grace.hopper.1906@example.org"
+    )
     url = activation.url(user_id=owner.pk, tenant_id=tenant.pk)
     assert activate("/" + url.split("/", 3)[3], "grace.hopper.1906").status_code == 400
 
@@ -213,6 +216,15 @@ def test_the_link_is_not_written_to_the_log(path, caplog, settings):
     caplog.set_level("DEBUG")
     Browser().get(path)
     assert path.rsplit("/", 1)[1] not in caplog.text
+
+
+def test_the_link_is_not_written_to_the_log_when_a_form_is_refused(path, capfd):
+    refused = Client(enforce_csrf_checks=True).post(path, headers={"host": "slipway.localhost"})
+    assert refused.status_code == 403
+    written = capfd.readouterr().err
+    assert "CSRF cookie not set" in written
+    assert "/activate/…" in written
+    assert path.rsplit("/", 1)[1] not in written
 
 
 # ---- Somebody who has an account already ----

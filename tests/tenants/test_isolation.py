@@ -511,3 +511,78 @@ def test_it_errs_for_a_schema_that_is_not_there(theirs):
     nowhere = TenantRef(theirs.pk, "t_999999999")
     with tenant_context(nowhere), pytest.raises(ProgrammingError, match="does not exist"):
         Customer.objects.count()
+
+
+# ---- Taking another tenant over by its people, addresses and names ----
+
+
+@pytest.fixture
+def victim(theirs):
+    """The owner of another tenant, who has a password."""
+    from tests.people import make_user
+
+    return make_user(theirs, role="owner")
+
+
+@pytest.mark.other_guard
+def test_it_gives_another_tenants_owner_no_new_password(mine, theirs, victim, attacker, operator):
+    """The whole way: find the person by address, make them a member here, set a password."""
+    found = attacker.execute("select slipway.user_by_email(%s)", [victim.email]).fetchone()
+    assert found == (victim.pk,)  # The address was known.
+    for statement, values in [
+        (
+            "insert into tenants_membership (id, tenant_id, user_id, role, created_at)"
+            " values (%s, %s, %s, 'owner', now())",
+            [uuid.uuid4(), mine.pk, victim.pk],
+        ),
+        ("update tenants_user set password = 'x' where id = %s", [victim.pk]),
+        ("update tenants_user set is_active = false where id = %s", [victim.pk]),
+        ("update tenants_membership set role = 'owner'", None),
+    ]:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            attacker.execute(statement, values)
+    added = attacker.execute("select slipway.add_owner(%s, %s)", [uuid.uuid4(), victim.pk])
+    assert added.fetchone() == (False,)  # Only a tenant that is being made gets an owner.
+    activated = attacker.execute("select slipway.activate_user(%s, 'x')", [victim.pk])
+    assert activated.fetchone() == (False,)
+    assert attacker.execute("select count(*) from tenants_user").fetchone() == (0,)
+    hashed = operator.execute("select password from tenants_user where id = %s", [victim.pk])
+    assert hashed.fetchone() == (victim.password,)
+
+
+@pytest.mark.other_guard
+def test_it_changes_no_password_of_somebody_who_joins(make_tenant, victim, app_connection):
+    """A stranger signs the victim up as an owner: their password stays theirs."""
+    trap = make_tenant(status="provisioning")
+    enter(app_connection, trap)
+    added = app_connection.execute("select slipway.add_owner(%s, %s)", [uuid.uuid4(), victim.pk])
+    assert added.fetchone() == (True,)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="has a password already"):
+        app_connection.execute("select slipway.activate_user(%s, 'x')", [victim.pk])
+
+
+@pytest.mark.other_guard
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into tenants_domain (domain, is_primary, tenant_id)"
+        " select 'future-brand.slipway.localhost', true, id from tenants_tenant",
+        "insert into tenants_domain (domain, is_primary, tenant_id)"
+        " select slug || '.slipway.localhost.evil', true, id from tenants_tenant",
+        "update tenants_tenant set slug = 'future-brand'",
+        "update tenants_tenant set plan = 'pro'",
+        "update tenants_tenant set schema_name = 't_1', home = 'dedicated'",
+        "insert into tenants_auditentry"
+        " (id, at, tenant_id, actor, action, target, reason, request_id)"
+        " select gen_random_uuid(), now(), id, 'operator:1', 'x', 'x', '', '' from tenants_tenant",
+        "insert into tenants_auditentry"
+        " (id, at, tenant_id, actor, action, target, reason, request_id)"
+        " select gen_random_uuid(), now(), null, 'anonymous', 'x', 'x', '', '' from tenants_tenant",
+        "update tenants_apikey set scopes = '[]'",
+        "insert into tenants_user (id, password, email, name, is_staff, is_superuser, is_active,"
+        " created_at) values (gen_random_uuid(), '', 'a@b.c', '', true, false, true, now())",
+    ],
+)
+def test_it_refuses_to_reach_beyond_its_rows(attacker, statement):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        attacker.execute(statement)
