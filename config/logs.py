@@ -113,7 +113,7 @@ def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         if SECRETS.search(name):
             event[name] = "[hidden]"
-        elif name in {"event", "request", "path"}:  # Django names the path when it refuses one.
+        elif name in {"event", "message", "request", "path"}:  # Django names the path it refuses.
             event[name] = SECRET_PATH.sub("…", str(value))
     return event
 
