@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 from uuid import uuid5
 
 import pytest
@@ -45,7 +46,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        said = answer(body, self.headers) if callable(answer) else json.dumps(answer)
+        self.wfile.write(said.encode())
 
     def log_message(self, *args) -> None:
         pass
@@ -124,6 +126,42 @@ def test_the_attempt_keeps_the_exchange_without_signature_and_address(platform, 
     assert "oops" in exchange.response["body"]
     assert "secret.example" not in str(exchange)
     assert "v1," not in str(exchange)
+
+
+def echoes_of(body: bytes, headers) -> str:
+    """How a back end in debug mode answers: all that it was sent, in several spellings."""
+    email = json.loads(body)["data"]["email"]
+    return "\n".join(
+        [
+            body.decode(),
+            str(dict(headers)),
+            json.dumps({"signature": headers["webhook-signature"].replace("/", "\\/")}),
+            email.upper(),
+            quote(email, safe=""),
+            email.replace("@", "\\u0040").replace("+", "\\u002B"),
+            email.replace("@", "&#64;").replace("+", "&#x2b;"),
+            f"secret={SECRET}",
+            SECRET.removeprefix("whsec_"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("padding", [0, 4096 - 20])
+def test_the_attempt_keeps_no_echo_of_address_signature_or_secret(
+    platform, operator, billing, padding
+):
+    billing.answer = (500, lambda body, headers: "x" * padding + echoes_of(body, headers))
+    accepted = platform.sign_up(
+        email="Ann+Bo@Secret.example", metadata={"by": "ann+bo@secret.EXAMPLE"}
+    )
+    exchange = run(operator, accepted).exchange
+    [(headers, _)] = billing.calls
+    kept = str(exchange).lower()
+    for secret in ("secret.example", "ann+bo", "ann%2bbo", SECRET[6:26].lower(), "v1,"):
+        assert secret not in kept
+    assert headers["webhook-signature"].lower()[3:20] not in kept
+    if not padding:
+        assert "webhook-id" in kept  # What is no secret stays.
 
 
 def test_a_refusal_goes_to_the_dead_letters_at_once(platform, operator, billing):
