@@ -11,10 +11,13 @@ from jobs.outcomes import Fail, Outcome, Snooze, Succeeded
 from jobs.services import enqueue
 from jobs.steps import Claim
 from onboarding import steps
+from onboarding.models import PendingOnboarding
 from onboarding.steps.step import Context
 from onboarding.steps.welcome import LATER, send
 from tenants import audit
 from tenants.context import tenant_context
+from tenants.models import Membership, Tenant
+from tenants.states import TenantStatus
 
 # Active tenants that came by a sign-up, and whose ledger does not hold the step.
 _MISSING = """
@@ -28,6 +31,8 @@ where o.state = 'succeeded' and t.status in ('active', 'suspended')
                     and j.args ->> 'step' = %s and j.finished_at is null)
 order by o.tenant_id
 """
+
+_LEAVING = (TenantStatus.CLOSING, TenantStatus.CLOSED)
 
 
 class Provisioning:
@@ -60,7 +65,9 @@ def run_step(claim: Claim) -> Outcome:
     step = steps.step_named(name)
     if step is None:
         return Fail(f"there is no step {name!r}")
-    ctx = steps.context_of(claim)
+    ctx = _still_there(claim)
+    if ctx is None:
+        return Succeeded()
     with tenant_context(ctx.ref):
         if not step.applies_to(ctx):
             return Succeeded()
@@ -69,12 +76,29 @@ def run_step(claim: Claim) -> Outcome:
 
 def send_welcome(claim: Claim) -> Outcome:
     """The job `onboarding.welcome`: the mail that had to wait, one an address a day."""
-    ctx: Context = steps.context_of(claim)
-    with tenant_context(ctx.ref):
-        verdict = send(ctx)
+    ctx = _still_there(claim)
+    if ctx is None:
+        return Succeeded()
+    try:
+        with tenant_context(ctx.ref):
+            verdict = send(ctx)
+    except Membership.DoesNotExist:  # Undone, or the owner removed, in the meantime.
+        return Succeeded()
     if verdict == "later":
         return Snooze(LATER.total_seconds(), "another welcome mail went to the address today")
     return Succeeded()
+
+
+def _still_there(claim: Claim) -> Context | None:
+    """What the job is about; None when its sign-up or tenant is gone, or on its way out."""
+    try:
+        ctx: Context = steps.context_of(claim)
+    except PendingOnboarding.DoesNotExist:
+        return None
+    with tenant_context(ctx.ref):
+        tenants = Tenant.objects.filter(pk=ctx.tenant_id)
+        gone = not tenants.exclude(status__in=_LEAVING).exists()
+    return None if gone else ctx
 
 
 def _enqueue(request_id: UUID, tenant_id: int, *, step: str, actor: str) -> None:

@@ -56,6 +56,20 @@ def strike(claim: Claim, *, step: str) -> None:
     ProvisionedResource.objects.filter(tenant_id=claim.tenant_id, step=step).delete()
 
 
+def close(claim: Claim) -> bool:
+    """Close the tenant that is to be undone, if it may be: nobody joins it from here on."""
+    with fenced(claim), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("select slipway.begin_undo()")
+        (closed,) = cursor.fetchone()
+    return bool(closed)
+
+
+def resume(claim: Claim) -> None:
+    """Go on with a tenant whose undoing had begun, and failed, and was not wanted after all."""
+    with fenced(claim), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("select slipway.resume_sign_up()")
+
+
 def let_go() -> None:
     """Give the database connection back: nobody is to wait for it while we wait for others."""
     connections[DEFAULT_DB_ALIAS].close()

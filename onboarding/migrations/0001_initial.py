@@ -277,9 +277,12 @@ class Migration(migrations.Migration):
             " drop function slipway.hasten_onboarding(uuid);",
         ),
         run_file("welcome.sql", undo="drop function slipway.begin_welcome(uuid, bytea);"),
+        run_file("owner.sql", undo="drop function slipway.keep_place(uuid, text);"),
         run_file(
             "undo.sql",
             undo="drop function slipway.forget_sign_up(uuid); drop function slipway.undo_tenant();"
-            " drop function slipway.undo_owner(uuid); drop function slipway.require_undoable();",
+            " drop function slipway.undo_owner(uuid); drop function slipway.cancel_jobs();"
+            " drop function slipway.resume_sign_up(); drop function slipway.begin_undo();"
+            " drop function slipway.require_undoable();",
         ),
     ]

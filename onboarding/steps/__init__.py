@@ -15,6 +15,7 @@ from onboarding import ledger
 from onboarding.errors import NotOurs
 from onboarding.ledger import Resource
 from onboarding.models import PendingOnboarding
+from onboarding.redaction import redact
 from onboarding.steps.analytics import Analytics
 from onboarding.steps.announce import Announce
 from onboarding.steps.cache import Cache
@@ -28,6 +29,7 @@ from onboarding.steps.welcome import Welcome
 from onboarding.steps.workspace import Workspace
 from tenants.context import tenant_context
 
+IN_USE = Fail("undo: the tenant is in use")  # Its owner came first.
 _SPARE = 1.0  # Seconds before the deadline in which no further step is begun.
 
 
@@ -59,6 +61,8 @@ def run(claim: Claim) -> Outcome:
     ctx = context_of(claim)
     with tenant_context(ctx.ref):
         done = ledger.recorded(claim.tenant_id)
+        if claim.attempt > 1 and TenantStep.name in done:
+            ledger.resume(claim)
         for step in steps_for(ctx):
             if step.name in done:
                 continue
@@ -74,10 +78,13 @@ def undo(claim: Claim) -> Outcome:
     """Unmake everything, last thing first; the engine then frees the address.
 
     Steps that the ledger does not hold are undone too: one may have been killed between its effect
-    and its record, and only the world knows.
+    and its record, and only the world knows. The tenant is closed before anything is destroyed, so
+    that its owner's click comes either before, and then nothing is undone, or too late.
     """
     ctx = context_of(claim)
     with tenant_context(ctx.ref):
+        if not ledger.close(claim):
+            return IN_USE
         recorded = ledger.recorded(claim.tenant_id)
         for step in reversed(steps_for(ctx)):
             outcome = _undo(step, ctx, claim, recorded.get(step.name))
@@ -105,8 +112,7 @@ def perform(step: Step, ctx: Context, claim: Claim) -> NotYet | None:
 
 def describe(step: Step, error: Exception, ctx: Context) -> str:
     """The error as operators read it, without the owner's address, which servers like to quote."""
-    text = f"{step.name}: {type(error).__name__}: {error}"
-    return text.replace(ctx.email, "<owner>").replace(ctx.email.lower(), "<owner>")
+    return redact(f"{step.name}: {type(error).__name__}: {error}", email=ctx.email)
 
 
 def context_of(claim: Claim) -> Context:
@@ -168,6 +174,7 @@ def _undo(step: Step, ctx: Context, claim: Claim, recorded: Resource | None) -> 
             if not step.outside:
                 step.undo(ctx, recorded)
             ledger.strike(claim, step=step.name)
+        step.after_undo(ctx)
     except LeaseLost:
         raise
     except NotOurs as error:

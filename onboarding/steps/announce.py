@@ -1,6 +1,5 @@
 """The tenant is open, and everybody may know."""
 
-from django.db import connection
 from django.utils import timezone
 
 from config.ids import format_id
@@ -23,6 +22,9 @@ class Announce(Step):
     name = "announce"
 
     def observe(self, ctx: Context) -> Resource | None:
+        """A sign-up that is replayed after its undoing failed has its event, and is not open."""
+        if Tenant.objects.filter(pk=ctx.tenant_id, status=TenantStatus.PROVISIONING).exists():
+            return None
         event = Event.objects.filter(tenant_id=ctx.tenant_id, idempotency_key=_key(ctx)).first()
         return Resource(format_id("evt", event.pk)) if event else None
 
@@ -51,15 +53,7 @@ class Announce(Step):
         hosts.warm([ctx.host])
 
     def undo(self, ctx: Context, recorded: Resource | None) -> None:
-        """A tenant that is being undone serves nobody; its rows go with the step `tenant`.
-
-        The database refuses it for a tenant that is in use.
-        """
-        with connection.cursor() as cursor:
-            cursor.execute("select slipway.require_undoable()")
-        Tenant.objects.filter(pk=ctx.tenant_id, status=TenantStatus.ACTIVE).update(
-            status=TenantStatus.CLOSING
-        )
+        """The undoing began by closing the tenant; its event goes with the step `tenant`."""
 
 
 def _key(ctx: Context) -> str:

@@ -104,3 +104,6 @@ class Step(ABC):
     @abstractmethod
     def undo(self, ctx: Context, recorded: Resource | None) -> None:
         """Unmake it, whether or not the ledger knew of it."""
+
+    def after_undo(self, ctx: Context) -> None:  # noqa: B027 - as above.
+        """What may be told once the step is undone, and no transaction is open any more."""

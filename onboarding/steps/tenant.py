@@ -2,10 +2,11 @@
 
 from django.db import connection
 
+from jobs.states import State
 from onboarding.errors import NotOurs
 from onboarding.ledger import Resource
 from onboarding.steps.step import Context, Step
-from tenants import hosts
+from tenants import audit, hosts
 from tenants.models import Domain, Tenant
 
 
@@ -48,6 +49,27 @@ class TenantStep(Step):
         """The last of all: from here on the address is only held by the sign-up's own row."""
         if self.observe(ctx) is None:
             return
+        _cancel_jobs(ctx)  # First: works are locked before their tenant.
         with connection.cursor() as cursor:
             cursor.execute("select slipway.undo_tenant()")
+
+    def after_undo(self, ctx: Context) -> None:
+        """Routing remembers the tenant."""
         hosts.forget([ctx.host])
+
+
+def _cancel_jobs(ctx: Context) -> None:
+    """Withdraw the tenant's jobs that wait: whom would they be done for?"""
+    with connection.cursor() as cursor:
+        cursor.execute("select job, was from slipway.cancel_jobs()")
+        cancelled = cursor.fetchall()
+    for job, was in cancelled:
+        audit.record(
+            actor="system:onboarding",
+            action="work.cancelled",
+            target=f"jobs:{job}",
+            tenant_id=ctx.tenant_id,
+            reason="Its tenant was undone.",
+            before={"state": was},
+            after={"state": State.CANCELLED},
+        )

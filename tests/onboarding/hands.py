@@ -67,6 +67,15 @@ def settle(operator: psycopg.Connection, claim: Claim, state: str) -> None:
     )
 
 
+def settle_job(operator: psycopg.Connection, claim: Claim, state: str) -> None:
+    """As `settle`, for a job."""
+    operator.execute(
+        "update jobs_job set state = %s, lease = null, drainer = null, finished_at = now()"
+        " where id = %s and lease = %s",
+        [state, claim.id, claim.lease],
+    )
+
+
 def take_job(operator: psycopg.Connection, tenant_id: int, kind: str) -> Claim:
     """Claim a tenant's job, whenever it is due."""
     with operator.cursor(row_factory=dict_row) as cursor:

@@ -65,7 +65,7 @@ def give_up_what_others_left(operator: psycopg.Connection) -> None:
 
 
 def traces(operator: psycopg.Connection, tenant_id: int) -> dict[str, int]:
-    """How many rows, schemas and files bear a tenant's number. Absent: none."""
+    """How many rows, schemas, files and jobs to do bear a tenant's number. Absent: none."""
     found = {}
     for (table,) in operator.execute(
         "select c.oid::regclass::text from pg_class c join pg_attribute a on a.attrelid = c.oid"
@@ -76,6 +76,12 @@ def traces(operator: psycopg.Connection, tenant_id: int) -> dict[str, int]:
         found[table] = _count(
             operator, f"select count(*) from {table} where tenant_id = %s", tenant_id
         )
+    found["jobs_job"] = _count(
+        operator,
+        "select count(*) from jobs_job where tenant_id = %s and finished_at is null"
+        " and state not in ('succeeded', 'discarded', 'cancelled')",
+        tenant_id,
+    )
     found["tenants_tenant"] = _count(
         operator, "select count(*) from tenants_tenant where id = %s", tenant_id
     )
