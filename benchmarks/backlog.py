@@ -17,7 +17,7 @@ from benchmarks.claiming import fill, register
 from benchmarks.size import Size
 from benchmarks.stack import Stack
 from benchmarks.table import Budget, Row, median_ratio, ms
-from jobs.claim import Cursor, claim
+from jobs.engine.claim import Cursor, claim
 from jobs.registry import queue as queue_named
 
 SMALL = 1000  # Works, and tenants.

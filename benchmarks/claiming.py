@@ -15,12 +15,12 @@ from benchmarks.bare import BATCH, CAP_LANE, Bare
 from benchmarks.size import Size
 from benchmarks.stack import Stack
 from benchmarks.table import Row, median_ratio, ms, per_second
-from jobs import verdict
-from jobs.claim import Cursor, claim
+from jobs.engine import verdict
+from jobs.engine.claim import Cursor, claim
+from jobs.engine.settle import settle
 from jobs.outcomes import Succeeded
 from jobs.registry import Queue
 from jobs.registry import queue as queue_named
-from jobs.settle import settle
 
 WORKS_EACH = 10  # Of a tenant; in one lane.
 CYCLES = 6  # Claims of a round, each of 640 works.

@@ -99,7 +99,7 @@ class Stack:
 
     def engine(self, database: str) -> dict[str, Any]:
         """How a drainer connects to a database of this run."""
-        from jobs import link
+        from jobs.engine import link
 
         return {**link.parameters("benchmarks"), "dbname": database}
 

@@ -1,8 +1,8 @@
 """The attempts' partitions, one a day (UTC): made ahead of time, dropped when they are old.
 
-There is no default partition: an attempt without a place is logged instead (jobs.settle), and a
-default one would have to be scanned under lock by every later attach. Partitions carry no grants,
-so that all access goes through the parent and its policy.
+There is no default partition: an attempt without a place is logged instead (jobs.engine.settle),
+and a default one would have to be scanned under lock by every later attach. Partitions carry no
+grants, so that all access goes through the parent and its policy.
 """
 
 import re

@@ -45,7 +45,7 @@ Step = Callable[[Claim], Outcome] | Callable[[Claim], Awaitable[Outcome]]
 
 async def run(claim: Claim) -> Outcome:
     """The step of queue `jobs`: that of the job's kind."""
-    from jobs.calling import call
+    from jobs.engine.calling import call
     from jobs.registry import kinds
 
     kind = kinds().get(claim.data["kind"])

@@ -13,8 +13,8 @@ import uvloop
 from celery import bootsteps
 from celery.worker.control import inspect_command
 
-from jobs import beat
-from jobs.drainer import Drainer
+from jobs.engine import beat
+from jobs.engine.drainer import Drainer
 
 log = structlog.get_logger(__name__)
 

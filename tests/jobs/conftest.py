@@ -9,9 +9,9 @@ import pytest
 from django.db.models import Q
 from psycopg import AsyncConnection
 
-from jobs import claim as claiming
-from jobs import link, look, rescue, verdict
-from jobs import settle as settling
+from jobs.engine import claim as claiming
+from jobs.engine import link, look, rescue, verdict
+from jobs.engine import settle as settling
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Work
 from jobs.outcomes import Outcome
 from jobs.registry import queue

@@ -4,8 +4,8 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from jobs import claim as claiming
 from jobs import lanes
+from jobs.engine import claim as claiming
 from jobs.models import Drainer, Lane
 from jobs.outcomes import Fail, Retry, Succeeded
 from jobs.registry import queue

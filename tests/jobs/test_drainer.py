@@ -17,9 +17,10 @@ from django.core.management import call_command
 from django.db import transaction
 
 from config.redis import client
-from jobs import beat, hints, link, services
-from jobs.beat import Beat
-from jobs.drainer import Drainer
+from jobs import hints, services
+from jobs.engine import beat, link
+from jobs.engine.beat import Beat
+from jobs.engine.drainer import Drainer
 from jobs.mail import send
 from jobs.models import Drainer as DrainerRow
 from jobs.outcomes import Fail, Retry, Succeeded
@@ -120,7 +121,7 @@ def test_a_drainer_says_hello_and_goodbye(engine):
 
 
 def test_a_claim_whose_answer_was_lost_is_handed_back(engine, monkeypatch):
-    monkeypatch.setattr("jobs.drainer.SWEEP", 0.2)
+    monkeypatch.setattr("jobs.engine.drainer.SWEEP", 0.2)
     (telegram,) = engine.add(Telegram, state="scheduled", due_at="2100-01-01T00:00Z")
 
     def claim_behind_its_back(drainer):

@@ -24,12 +24,12 @@ from hypothesis.stateful import (
 )
 
 from jobs import lanes, services
+from jobs.engine.verdict import POISONOUS
 from jobs.errors import StaleState
 from jobs.models import Attempt, DeadLetter
 from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Unknown
 from jobs.registry import queue
 from jobs.states import FINISHED, HELD, TRANSITIONS, State
-from jobs.verdict import POISONOUS
 from tenants.models import AuditEntry
 from tests import settings as run
 from tests.jobs.conftest import Engine, withdraw_everything

@@ -5,8 +5,8 @@ import json
 import psycopg
 import pytest
 
-from jobs import claim as claiming
-from jobs import look, rescue, settle
+from jobs.engine import claim as claiming
+from jobs.engine import look, rescue, settle
 from jobs.registry import queue
 from tests import settings as run
 

@@ -4,7 +4,8 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from jobs import partitions, verdict
+from jobs import partitions
+from jobs.engine import verdict
 from jobs.models import Attempt, DeadLetter
 from jobs.outcomes import Exchange, Fail, Retry, Snooze, Succeeded, Unknown
 from tenants.models import AuditEntry

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from jobs import trying
+from jobs.engine import trying
+from jobs.engine.threads import Threads
 from jobs.outcomes import Succeeded, Unknown
 from jobs.registry import queue
 from jobs.steps import Claim
-from jobs.threads import Threads
 from tenants.context import current_tenant
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import uvloop
 from django.core.management.base import BaseCommand
 
-from jobs.drainer import Drainer
+from jobs.engine.drainer import Drainer
 
 
 class Command(BaseCommand):

@@ -6,11 +6,11 @@ from typing import Any
 import structlog
 from psycopg import AsyncConnection
 
-from jobs.look import STALE_SECONDS
+from jobs.engine.look import STALE_SECONDS
+from jobs.engine.settle import settle
+from jobs.engine.verdict import lose
 from jobs.registry import Queue
-from jobs.settle import settle
 from jobs.steps import Claim
-from jobs.verdict import lose
 
 log = structlog.get_logger(__name__)
 

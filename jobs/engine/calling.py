@@ -3,7 +3,7 @@
 import inspect
 from typing import cast
 
-from jobs import threads
+from jobs.engine import threads
 from jobs.outcomes import Outcome
 from jobs.steps import Claim, Step
 

@@ -6,11 +6,11 @@ import time
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from jobs.calling import call
+from jobs.engine.calling import call
+from jobs.engine.threads import StepDied
 from jobs.outcomes import Outcome, Succeeded, Unknown
 from jobs.registry import Queue
 from jobs.steps import Claim, Step
-from jobs.threads import StepDied
 from tenants.context import tenant_context
 
 log = structlog.get_logger(__name__)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from jobs.link import Link
-from jobs.settle import settle
-from jobs.verdict import Settlement
+from jobs.engine.link import Link
+from jobs.engine.settle import settle
+from jobs.engine.verdict import Settlement
 
 log = structlog.get_logger(__name__)
 

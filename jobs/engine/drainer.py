@@ -17,17 +17,17 @@ from typing import Any
 import structlog
 from psycopg import AsyncConnection
 
-from jobs import beat, rescue, trying, verdict
-from jobs.beat import Beat
-from jobs.claim import Cursor, claim, claim_undo
+from jobs.engine import beat, rescue, trying, verdict
+from jobs.engine.beat import Beat
+from jobs.engine.claim import Cursor, claim, claim_undo
+from jobs.engine.link import Link
+from jobs.engine.look import Seen, look
+from jobs.engine.settler import Settler
+from jobs.engine.threads import Threads
+from jobs.engine.verdict import Settlement
 from jobs.hints import listen
-from jobs.link import Link
-from jobs.look import Seen, look
 from jobs.registry import Queue, queues
-from jobs.settler import Settler
 from jobs.steps import Claim
-from jobs.threads import Threads
-from jobs.verdict import Settlement
 
 log = structlog.get_logger(__name__)
 

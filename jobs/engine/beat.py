@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from jobs import link
+from jobs.engine import link
 
 log = structlog.get_logger(__name__)
 

@@ -16,11 +16,11 @@ import structlog
 from psycopg import AsyncConnection
 
 from config.ids import uuid7
-from jobs import clean
-from jobs.link import LOST
+from jobs.engine import clean
+from jobs.engine.link import LOST
+from jobs.engine.verdict import Settlement, unsettled
 from jobs.registry import queue as queue_named
 from jobs.states import FINISHED
-from jobs.verdict import Settlement, unsettled
 
 log = structlog.get_logger(__name__)
 
