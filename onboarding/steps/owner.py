@@ -1,5 +1,6 @@
 """The person who owns the tenant."""
 
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -15,6 +16,7 @@ class Owner(Step):
 
     Read by tenants.people, which lets members sign in, and by the step `welcome`. An address that
     has a user already is somebody: they join by accepting, and until then the membership waits.
+    An operator's waits too, for good: see docs/decisions/0010.
     """
 
     name = "owner"
@@ -28,26 +30,21 @@ class Owner(Step):
     def apply(self, ctx: Context) -> Resource | NotYet:
         person = _person_of(ctx.email) or _make(ctx.named(self.name), ctx.email)
         if person is None:
-            return Fail("owner: the address belongs to an operator of the platform")
-        Membership(
-            pk=ctx.named("membership"),
-            tenant_id=ctx.tenant_id,
-            user_id=person,
-            role=Membership.Role.OWNER,
-        ).save(force_insert=True)
+            person = _ask("slipway.keep_place", ctx.named("membership"), ctx.email)
+        elif not _ask("slipway.add_owner", ctx.named("membership"), person):
+            person = None
+        if person is None:
+            return Fail("owner: the tenant is not being made any more")
         return _resource(person, made=person == ctx.named(self.name))
 
     def undo(self, ctx: Context, recorded: Resource | None) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("select slipway.undo_owner(%s)", [ctx.named(self.name)])
+        _ask("slipway.undo_owner", ctx.named(self.name))
 
 
 def _person_of(email: str) -> UUID | None:
     """The user who has this address, if any; never one of the staff."""
-    with connection.cursor() as cursor:
-        cursor.execute("select slipway.user_by_email(%s)", [email])
-        row = cursor.fetchone()
-    return row[0] if row else None
+    person: UUID | None = _ask("slipway.user_by_email", email)
+    return person
 
 
 def _make(person: UUID, email: str) -> UUID | None:
@@ -56,6 +53,14 @@ def _make(person: UUID, email: str) -> UUID | None:
     user.set_unusable_password()
     User.objects.bulk_create([user], ignore_conflicts=True)
     return _person_of(email)
+
+
+def _ask(function: str, *values: UUID | str) -> Any:
+    """What a definer function says: the app role may not by itself."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"select {function}({', '.join(['%s'] * len(values))})", values)
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def _resource(person: UUID, *, made: bool) -> Resource:

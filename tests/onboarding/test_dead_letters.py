@@ -10,11 +10,10 @@ from django.utils import timezone
 
 from jobs import services
 from jobs.models import DeadLetter
-from onboarding import reaping
+from onboarding import files, reaping
 from tests.conftest import ROOT, child_environment
 from tests.onboarding import world
 from tests.onboarding.test_hangs import wait_until
-from tests.people import make_user
 
 REASON = "for this test"
 
@@ -42,35 +41,38 @@ def letter_of(accepted) -> DeadLetter:
     return letters.get(work_id=world.request_id_of(accepted), resolved_at=None)
 
 
-def stuck(caller, operator, **body):
-    """A sign-up that fails for good at its second step: the address is an operator's."""
-    staff = make_user(staff=True)
-    accepted = caller.sign_up(email=staff.email, slug=f"a-{uuid4().hex[:8]}", **body)
+def stuck(caller, operator, superuser, **body):
+    """A sign-up that fails for good at its step `storage`: its prefix carries another's mark."""
+    (number,) = superuser.execute(
+        "select last_value + is_called::int from tenants_tenant_id_seq"
+    ).fetchone()
+    files.write_mark(files.prefix_of(number), "slipway tenant of somebody else")
+    accepted = caller.sign_up(slug=f"a-{uuid4().hex[:8]}", **body)
     wait_until(lambda: state_of(operator, accepted) == "dead_letter")
-    return accepted, staff
+    assert world.tenant_id_of(operator, world.request_id_of(accepted)) == number
+    return accepted, files.prefix_of(number)
 
 
-def test_its_way_through_the_dead_letters(platform, stranger, operator, drainer):
-    first, staff = stuck(platform, operator)
-    second, _ = stuck(platform, operator, plan="pro")
+def test_its_way_through_the_dead_letters(platform, stranger, operator, superuser, drainer):
+    first, in_the_way = stuck(platform, operator, superuser)
+    second, also_in_the_way = stuck(platform, operator, superuser, plan="pro")
 
     # In public it is only late.
     seen = stranger.status(first).json()
     assert (seen["status"], seen["delayed"]) == ("provisioning", True)
-    assert [step["state"] for step in seen["steps"][:3]] == ["done", "running", "waiting"]
-    assert platform.status(first).json()["last_error"].startswith("owner: ")
+    assert [step["state"] for step in seen["steps"][:4]] == ["done", "done", "running", "waiting"]
+    assert platform.status(first).json()["last_error"].startswith("storage: ")
 
     # Replay resumes at the step that failed.
     made_at = ledger(operator, first)["tenant"]
-    operator.execute(
-        "update tenants_user set is_staff = false, is_superuser = false where id = %s", [staff.pk]
-    )
+    files.remove(in_the_way)
     services.replay(dead_letter=letter_of(first), actor="system:test", reason=REASON)
     wait_until(lambda: state_of(operator, first) == "succeeded")
     assert ledger(operator, first)["tenant"] == made_at
     assert stranger.status(first).json()["status"] == "ready"
 
     # Discard undoes what was made, and only then frees the address.
+    files.remove(also_in_the_way)
     slug = second.json()["tenant"]["slug"]
     services.discard(dead_letter=letter_of(second), actor="system:test", reason=REASON)
     wait_until(lambda: state_of(operator, second) == "discarded")
@@ -80,7 +82,8 @@ def test_its_way_through_the_dead_letters(platform, stranger, operator, drainer)
     assert platform.sign_up(slug=slug).status_code == 202
 
     # A stranger's is discarded after a week, since nobody may ever look.
-    third, _ = stuck(stranger, operator)
+    third, in_the_way = stuck(stranger, operator, superuser)
+    files.remove(in_the_way)
     request_id = world.request_id_of(third)
     assert request_id not in reaping.reap(actor="system:test")
     operator.execute(

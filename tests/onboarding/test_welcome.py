@@ -8,9 +8,10 @@ from django.test import Client
 
 from jobs.outcomes import Retry, Snooze, Succeeded
 from onboarding import backfill, steps
+from tenants import activation
 from tests.onboarding.hands import take, take_job
-from tests.onboarding.world import provision, request_id_of
-from tests.people import APEX, Browser
+from tests.onboarding.world import provision, request_id_of, traces
+from tests.people import APEX, Browser, bearer, make_user
 
 LINK = re.compile(r"http://slipway\.localhost:8000(/activate/\S+)")
 
@@ -136,14 +137,51 @@ def test_who_has_an_account_already_joins_only_by_accepting(platform, operator, 
     assert joined.fetchall() == [(None,)]
 
 
-def test_an_operators_address_owns_no_tenant(platform, operator, smtp):
-    from jobs.outcomes import Fail
-    from tests.people import make_user
+def test_a_stranger_does_not_learn_that_an_address_is_an_operators(stranger, operator, smtp):
+    staff, somebody = make_user(staff=True), make_user()
+    answers = []
+    for email in (staff.email, somebody.email):
+        accepted = stranger.sign_up(email=email)
+        provision(operator, accepted)
+        seen = stranger.status(accepted).json()
+        path = f"/v1/onboard/{accepted.json()['request_id']}/claim"
+        claimed = Client().post(path, headers=bearer(accepted.json()["claim_token"])).json()
+        steps_seen = [(step["name"], step["state"]) for step in seen["steps"]]
+        answers.append((seen["status"], seen["delayed"], steps_seen, claimed["code"]))
+        assert len(smtp.to(email)) == 1
+    assert answers[0] == answers[1]
+    assert answers[0][0] == "ready"
 
+
+def test_an_operators_address_owns_no_tenant(platform, operator, smtp):
     staff = make_user(staff=True)
-    outcome = run(operator, platform.sign_up(email=staff.email))
-    assert isinstance(outcome, Fail)
-    assert smtp.mails == []
+    accepted = platform.sign_up(email=staff.email.upper())
+    tenant_id = provision(operator, accepted)
+    waiting = operator.execute(
+        "select user_id, role, accepted_at from tenants_membership where tenant_id = %s",
+        [tenant_id],
+    )
+    assert waiting.fetchall() == [(staff.pk, "owner", None)]
+    [mail] = smtp.to(staff.email.upper())
+    assert "operators own no tenants" in text_of(mail)
+    assert "/activate/" not in mail.as_string() + text_of(mail)
+
+    # And a link would lead nowhere.
+    token = activation.make_token(user_id=staff.pk, tenant_id=tenant_id)
+    assert Browser().get(f"/activate/{token}").status_code == 410
+    host = f"{accepted.json()['tenant']['slug']}.slipway.localhost"
+    assert Browser(host).login(staff).status_code == 403
+
+
+def test_undoing_leaves_the_operator_alone(platform, operator, smtp):
+    staff = make_user(staff=True)
+    accepted = platform.sign_up(email=staff.email)
+    tenant_id = provision(operator, accepted)
+    claim = take(operator, request_id_of(accepted), discarding=True)
+    assert steps.undo(claim) == Succeeded()
+    assert traces(operator, tenant_id) == {}
+    left = operator.execute("select is_staff from tenants_user where id = %s", [staff.pk])
+    assert left.fetchall() == [(True,)]
 
 
 @pytest.mark.parametrize("name", ['<b>"Bold"</b>', "{{ settings.SECRET_KEY }}"])
