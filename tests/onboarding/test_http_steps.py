@@ -133,6 +133,7 @@ def echoes_of(body: bytes, headers) -> str:
     email = json.loads(body)["data"]["email"]
     return "\n".join(
         [
+            email,  # First, for the test that has it cut in two.
             body.decode(),
             str(dict(headers)),
             json.dumps({"signature": headers["webhook-signature"].replace("/", "\\/")}),
@@ -146,7 +147,7 @@ def echoes_of(body: bytes, headers) -> str:
     )
 
 
-@pytest.mark.parametrize("padding", [0, 4096 - 20])
+@pytest.mark.parametrize("padding", [0, 4096 - 10])
 def test_the_attempt_keeps_no_echo_of_address_signature_or_secret(
     platform, operator, billing, padding
 ):
