@@ -10,21 +10,10 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import models
-from django.db.migrations.loader import MigrationLoader
 
 from tenants import catalogue
+from tenants.isolation import isolating_operations
 from tenants.rls import IsolateTenant
-
-
-def isolating_operations() -> dict[str, IsolateTenant]:
-    """The IsolateTenant operation of each model, by its label, from all migrations on disk."""
-    loader = MigrationLoader(None, ignore_no_migrations=True)
-    return {
-        f"{migration.app_label}.{operation.model_name}".lower(): operation
-        for _, migration in sorted(loader.disk_migrations.items())
-        for operation in migration.operations
-        if isinstance(operation, IsolateTenant)
-    }
 
 
 @register("tenancy")

@@ -44,8 +44,57 @@ def test_a_new_tenant_model_without_rls_fails_a_check():
         (
             "alter policy tenant_isolation on notes_note using (true)",
             "alter policy tenant_isolation on notes_note"
-            " using (tenant_id = (select slipway.current_tenant_id()))",
-            "public.notes_note has the policy tenant_isolation, which lets every row pass",
+            " using (tenant_id = (select slipway.current_tenant_id()))"
+            " with check (tenant_id = (select slipway.current_tenant_id()))",
+            "public.notes_note has no policy tenant_isolation as IsolateTenant makes it",
+        ),
+        (
+            "alter policy tenant_isolation on notes_note with check (true)",
+            "alter policy tenant_isolation on notes_note"
+            " using (tenant_id = (select slipway.current_tenant_id()))"
+            " with check (tenant_id = (select slipway.current_tenant_id()))",
+            "public.notes_note has no policy tenant_isolation as IsolateTenant makes it",
+        ),
+        (
+            "alter policy tenant_isolation on notes_note using ("
+            "tenant_id = (select slipway.current_tenant_id()) or tenant_id > 0)",
+            "alter policy tenant_isolation on notes_note"
+            " using (tenant_id = (select slipway.current_tenant_id()))"
+            " with check (tenant_id = (select slipway.current_tenant_id()))",
+            "public.notes_note has no policy tenant_isolation as IsolateTenant makes it",
+        ),
+        (
+            "create policy second on notes_note using (tenant_id > 0)",
+            "drop policy second on notes_note",
+            "notes_note has the policy second, which no migration of ours makes",
+        ),
+        (
+            "alter table notes_note drop constraint notes_note_notebook_same_tenant",
+            "alter table notes_note add constraint notes_note_notebook_same_tenant"
+            " foreign key (tenant_id, notebook_id) references notes_notebook (tenant_id, id)"
+            " on delete cascade deferrable initially deferred",
+            "public.notes_note lacks the composite foreign key notes_note_notebook_same_tenant",
+        ),
+        (
+            "alter table notes_note drop constraint notes_note_tenant_key",
+            "alter table notes_note add constraint notes_note_tenant_key unique (tenant_id, id)",
+            "public.notes_note lacks the unique key (tenant_id, id) that others point to",
+        ),
+        (
+            "create unique index note_text on notes_note (text)",
+            "drop index note_text",
+            "public.notes_note has the unique index note_text without tenant_id",
+        ),
+        (
+            "grant select on tenants_platformkey to slipway_app",
+            "revoke select on tenants_platformkey from slipway_app",
+            "the app role may use tenants_platformkey, which no migration grants",
+        ),
+        (
+            "create function all_notes() returns setof notes_note language sql"
+            " security definer set search_path = public as 'select * from notes_note'",
+            "drop function all_notes()",
+            "all_notes() is SECURITY DEFINER, and everybody may call it",
         ),
         (
             "grant truncate on notes_note to slipway_app",
