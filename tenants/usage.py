@@ -3,7 +3,7 @@
 from threading import Event, Lock, Thread
 
 import structlog
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 
 from tenants.keys import Proof
 
@@ -30,7 +30,10 @@ def note(proof: Proof, *, first: bool = False) -> None:
 
 
 def flush() -> None:
-    """Write what was noted, in one statement. A failure loses a time-stamp and nothing else."""
+    """Write what was noted, in one statement; what cannot be written is kept for the next time.
+
+    A lost time-stamp would be no harm, a lost first use would: the key could be claimed again.
+    """
     with _lock:
         prefixes = sorted(_used)
         _used.clear()
@@ -39,8 +42,10 @@ def flush() -> None:
     try:
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute("select slipway.note_key_use(%s)", [prefixes])
-    except DatabaseError as error:
+    except Error as error:
         _log.warning("key use was not written", error=type(error).__name__)
+        with _lock:
+            _used.update(prefixes)
 
 
 def _start_writer() -> None:

@@ -168,6 +168,23 @@ def test_it_writes_when_a_key_was_last_used_at_once_the_first_time_and_coarsely_
     assert last_used() == first  # Coarse: the same 20 seconds.
 
 
+def test_a_first_use_that_could_not_be_written_is_written_later(
+    tenant, operator, superuser, monkeypatch
+):
+    """Else the key could be claimed again, in the hands of whoever uses it."""
+    prefix = prefix_of(tenant_key(tenant))
+    monkeypatch.setattr(usage, "_used", {prefix})
+    superuser.execute("revoke execute on function slipway.note_key_use from slipway_app")
+    try:
+        usage.flush()
+    finally:
+        superuser.execute("grant execute on function slipway.note_key_use to slipway_app")
+    usage.flush()
+    assert operator.execute(
+        "select last_used_at is not null from tenants_apikey where prefix = %s", [prefix]
+    ).fetchone() == (True,)
+
+
 # ---- What the app role cannot do, each with its positive control ----
 
 
