@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -18,22 +18,23 @@ import orjson
 import structlog
 
 from config.ids import InvalidId, parse_id
-from config.problems import NotFoundProblem, Problem
+from config.logs import adopt_request_id
+from config.problems import CONTENT_TYPE, NotFoundProblem, Problem, Unavailable
 from onboarding.addressing import address_of
 from onboarding.errors import TooManyStreams, UnknownRequest
 from onboarding.states import Progress
 from onboarding.status import SignUpRow, public
-from onboarding.watching import Watcher
+from onboarding.watching import Watched, Watcher
 
 LONGEST = 600.0  # Seconds that one stream stays open; the browser comes back by itself.
 PER_CLIENT = 5
 IN_ALL = 1000  # A process.
 QUIET = 15.0  # Seconds after which a comment says that the line is up: proxies hang up on silence.
 RETRY_MS = 2000
+FIRST_LOOK = 5.0  # Seconds that a client waits for the first word.
 
 _PATH = re.compile(r"/v1/onboard/([^/]{1,100})/events")
 _HEADERS = (
-    (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
     # The sign-up form may be on any page of the platform's; the id is the secret, not a cookie.
@@ -76,32 +77,81 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "http":
+        offered = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        answer = Answer(send, trace_id=adopt_request_id(offered))
         try:
-            await _serve(scope, receive, send)
+            await _serve(scope, receive, answer)
         except Problem as problem:
-            await _send_problem(problem, send)
+            await answer.send_problem(problem)
+        except Exception as error:
+            log.exception("stream_broke", error=type(error).__name__)
+            if not answer.has_begun:
+                await answer.send_problem(Problem())
 
 
-async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
+class Answer:
+    """What one request is answered; each answer bears the request's id."""
+
+    def __init__(self, send: Send, *, trace_id: str) -> None:
+        self._send = send
+        self._trace_id = trace_id
+        self.has_begun = False
+
+    async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.has_begun = True
+        named = [*headers, (b"x-request-id", self._trace_id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": named})
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def send_whole(
+        self, status: int, body: bytes, kind: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        await self.begin(status, [(b"content-type", kind), *_HEADERS, *headers])
+        await self.send(body, more=False)
+
+    async def send_problem(self, problem: Problem) -> None:
+        headers = [(name.lower().encode(), text.encode()) for name, text in problem.headers.items()]
+        body = orjson.dumps(problem.body(self._trace_id))
+        await self.send_whole(problem.status, body, CONTENT_TYPE.encode(), headers)
+
+
+async def _serve(scope: Scope, receive: Receive, answer: Answer) -> None:
     if scope["path"] == "/healthz":
-        await _send_whole(200, b"ok", b"text/plain", send)
+        await answer.send_whole(200, b"ok", b"text/plain")
         return
     request_id = _request_id(scope)
-    headers = dict(scope["headers"])
-    last = headers.get(b"last-event-id", b"")
+    seen = _number(dict(scope["headers"]).get(b"last-event-id", b""))
     with streams.one(address_of(scope)), watcher.watch(request_id) as watched:
-        if await watched.first() is None:
-            raise UnknownRequest
-        await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-        sending = asyncio.create_task(_send_all(events(watched, seen=_number(last)), send))
+        telling = asyncio.create_task(_tell(watched, seen, answer))
         leaving = asyncio.create_task(_left(receive))
-        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (sending, leaving):
-            task.cancel()
-        await asyncio.gather(sending, leaving, return_exceptions=True)
+        try:
+            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            is_told = telling.done()
+            for task in (telling, leaving):
+                task.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
+        if is_told:
+            telling.result()  # It raises what went wrong.
 
 
-async def events(watched: Any, *, seen: int) -> AsyncIterator[bytes]:
+async def _tell(watched: Watched, seen: int, answer: Answer) -> None:
+    """Raises UnknownRequest, and Unavailable while the database is away."""
+    try:
+        row = await watched.first(timeout=FIRST_LOOK)
+    except TimeoutError:
+        raise Unavailable(headers={"Retry-After": "2"}) from None
+    if row is None:
+        raise UnknownRequest
+    await answer.begin(200, [(b"content-type", b"text/event-stream"), *_HEADERS])
+    async for chunk in events(watched, seen=seen):
+        await answer.send(chunk, more=True)
+    await answer.send(b"", more=False)
+
+
+async def events(watched: Watched, *, seen: int) -> AsyncIterator[bytes]:
     """The stream: what comes after event number `seen`, until the end or LONGEST."""
     yield f"retry: {RETRY_MS}\n\n".encode()
     until = time.monotonic() + LONGEST
@@ -135,12 +185,6 @@ def _event(number: int, name: str, data: Mapping[str, Any]) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, name.encode(), orjson.dumps(data))
 
 
-async def _send_all(chunks: AsyncIterator[bytes], send: Send) -> None:
-    async for chunk in chunks:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
 async def _left(receive: Receive) -> None:
     """Returns when the client has hung up."""
     while (await receive())["type"] != "http.disconnect":
@@ -161,24 +205,6 @@ def _request_id(scope: Scope) -> UUID:
 def _number(last_event_id: bytes) -> int:
     """How much the client has heard; nothing, when it says what we never said."""
     return int(last_event_id) if last_event_id.isdigit() and len(last_event_id) < 6 else 0
-
-
-async def _send_problem(problem: Problem, send: Send) -> None:
-    headers = [(name.lower().encode(), text.encode()) for name, text in problem.headers.items()]
-    body = orjson.dumps(problem.body(""))
-    await _send_whole(problem.status, body, b"application/problem+json", send, headers)
-
-
-async def _send_whole(
-    status: int,
-    body: bytes,
-    kind: bytes,
-    send: Send,
-    headers: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    named = [(b"content-type", kind), (b"access-control-allow-origin", b"*"), *(headers or [])]
-    await send({"type": "http.response.start", "status": status, "headers": named})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ for no tenant: what nobody may see cannot be streamed by mistake.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from onboarding.status import COLUMNS, SignUpRow, read_row
 from tenants.postgres.connections import conninfo
 
 LOOK_SECONDS = 0.4
+LONGEST_LOOK = 10.0  # Seconds until a database that keeps silent counts as away.
 AFTER_ERROR = 2.0  # Seconds before the next try when the database does not answer.
 
 _LOOK = f"""
@@ -36,9 +38,12 @@ class Watched:
         self._looked = asyncio.Event()
         self._changed = asyncio.Event()
 
-    async def first(self) -> SignUpRow | None:
-        """The sign-up, once it was looked at; None when there is none."""
-        await self._looked.wait()
+    async def first(self, *, timeout: float) -> SignUpRow | None:
+        """The sign-up, once it was looked at; None when there is none.
+
+        Raises TimeoutError after `timeout` seconds without a look.
+        """
+        await asyncio.wait_for(self._looked.wait(), timeout)
         return self.row
 
     async def change(self, *, timeout: float) -> bool:
@@ -71,7 +76,8 @@ class Watcher:
         watched = self._watched.setdefault(request_id, Watched())
         watched.watchers += 1
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_on())
+            # In a context of its own: it looks for all, and logs for nobody's request.
+            self._looking = asyncio.create_task(self._look_on(), context=Context())
         try:
             yield watched
         finally:
@@ -90,10 +96,15 @@ class Watcher:
             try:
                 async with await _connect() as connection:
                     while self._watched:
-                        await self._look(connection)
+                        async with asyncio.timeout(LONGEST_LOOK):
+                            await self._look(connection)
                         await asyncio.sleep(LOOK_SECONDS)
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 log.warning("stream_cannot_look", error=type(error).__name__)
+                await asyncio.sleep(AFTER_ERROR)
+            except Exception:
+                # A bug in one look must not leave all who watch without another.
+                log.exception("stream_look_broke")
                 await asyncio.sleep(AFTER_ERROR)
 
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:

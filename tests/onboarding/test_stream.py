@@ -1,15 +1,19 @@
 """GET …/events from a real `stream` process: what a browser hears of a sign-up."""
 
+import asyncio
 import json
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
 import requests
 
 from jobs.outcomes import Succeeded
-from onboarding import steps
+from onboarding import steps, watching
+from onboarding.watching import Watcher
 from tests.conftest import ROOT, child_environment
 from tests.onboarding.hands import settle, take
 from tests.onboarding.test_hangs import wait_until
@@ -22,17 +26,26 @@ WAY = ["tenant", "owner", "storage", "workspace", "analytics", "cache", "welcome
 @pytest.fixture(scope="module")
 def stream():
     """Its address."""
+    with running() as url:
+        yield url
+
+
+@contextmanager
+def running(**environment: str):
+    """A stream process, and its address."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "--no-ws",
          "--log-level", "warning", "config.asgi:application"],
-        cwd=ROOT, env=child_environment() | {"TRUSTED_PROXIES": "127.0.0.1"},
+        cwd=ROOT, env=child_environment() | {"TRUSTED_PROXIES": "127.0.0.1"} | environment,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(url))
-    yield url
-    process.terminate()
-    process.wait(timeout=20)
+    try:
+        wait_until(lambda: answers(url))
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
 
 
 def answers(url: str) -> bool:
@@ -113,6 +126,64 @@ def test_it_answers_404_for_what_is_nobodys(stream, path):
     refused = requests.get(stream + path, timeout=5)
     assert refused.status_code == 404
     assert refused.headers["Content-Type"] == "application/problem+json"
+
+
+def test_it_takes_the_requests_id_and_tells_it(stream, platform):
+    answer = listen(stream, platform.sign_up(), **{"X-Request-ID": "abc-1"})
+    assert (answer.status_code, answer.headers["X-Request-ID"]) == (200, "abc-1")
+    refused = requests.get(f"{stream}/v1/x", headers={"X-Request-ID": "abc-2"}, timeout=5)
+    assert refused.headers["X-Request-ID"] == refused.json()["trace_id"] == "abc-2"
+    made_up = requests.get(f"{stream}/v1/x", headers={"X-Request-ID": "no good"}, timeout=5)
+    assert made_up.headers["X-Request-ID"] == made_up.json()["trace_id"] != "no good"
+    assert len(made_up.json()["trace_id"]) == 32
+
+
+@pytest.fixture
+def silent_postgres():
+    """A database that takes connections and says nothing: the URL of it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"postgres://slipway_app:x@127.0.0.1:{server.getsockname()[1]}/slipway"
+
+
+def test_it_says_so_when_the_database_keeps_silent_and_hears_who_leaves(silent_postgres, platform):
+    accepted = platform.sign_up()
+    client = "203.0.113.251"
+    with running(DATABASE_URL=silent_postgres) as url:
+        for _ in range(6):  # More than one client may have open at once.
+            with pytest.raises(requests.ReadTimeout):
+                requests.get(
+                    f"{url}/v1/onboard/{accepted.json()['request_id']}/events",
+                    headers={"X-Forwarded-For": client}, timeout=0.3,
+                )  # fmt: skip
+        wait_until(lambda: listen(url, accepted, client=client).status_code != 429)
+        refused = listen(url, accepted)
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert refused.json()["trace_id"] == refused.headers["X-Request-ID"]
+    assert refused.headers["Retry-After"] == "2"
+
+
+def test_a_look_that_breaks_is_followed_by_another(platform, monkeypatch):
+    """Whatever it broke on: else all who watch would wait for nothing."""
+    monkeypatch.setattr(watching, "AFTER_ERROR", 0.05)
+    request_id = request_id_of(platform.sign_up())
+
+    class Stumbling(Watcher):
+        looks = 0
+
+        async def _look(self, connection):
+            self.looks += 1
+            if self.looks == 1:
+                raise LookupError("stumbled")
+            await super()._look(connection)
+
+    async def watch():
+        watcher = Stumbling()
+        with watcher.watch(request_id) as watched:
+            row = await watched.first(timeout=10)
+        await watcher.stop()
+        return row
+
+    assert asyncio.run(watch()).id == request_id
 
 
 def test_it_does_not_look_at_the_database_while_nobody_listens(stream, superuser):
