@@ -6,9 +6,10 @@ throughput, measured). Bodies are msgspec Structs, which the OpenAPI schema is m
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import msgspec
 import orjson
@@ -21,7 +22,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from config import limits, problems
+from config import limits, lists, problems
+from config.moments import flaw as moment_flaw
 from config.problems import FieldError, escape
 
 BODY_LIMIT = 64 * 1024  # Bytes.
@@ -29,11 +31,14 @@ DEPTH_LIMIT = 32  # Nested arrays and objects.
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-# The cheap look at a body that may hold a control character: as an escape, or as itself.
-_CONTROL = re.compile(
+# The cheap look at a body that may hold a control character (as an escape, or as itself) or a
+# number of more than 64 bits.
+_ODD = re.compile(
     rb"\\u00[01][0-9a-fA-F]|\\u007[fF]|\\u00[89][0-9a-fA-F]|\\[bfnrt]|\x7f|\xc2[\x80-\x9f]"
+    rb"|[0-9]{19}|[0-9][eE]\+?[0-9]"
 )
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
+_LARGEST_NUMBER = 2**63  # Beyond it JSON's readers and writers disagree, ours among them.
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -67,7 +72,7 @@ class JSONParser(BaseParser):
         request = (parser_context or {})["request"]
         body = read_body(request)
         value = _loads(body)
-        errors = list(_control_errors(value, "")) if _CONTROL.search(body) else []
+        errors = list(_odd_errors(value, "")) if _ODD.search(body) else []
         if errors:
             raise problems.InvalidRequest(errors=errors)
         return value
@@ -93,6 +98,10 @@ class LeanAPIView(APIView):
     authentication_classes = ()
     permission_classes = ()
     throttle_classes = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        lists.refuse_control_characters(request)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
@@ -126,7 +135,8 @@ def decode(
 
     A Struct may have a method `flaws()` that yields FieldErrors for what its types cannot say. It
     is also asked when some fields could not be read, and finds msgspec.UNSET in their place.
-    `lines` allows line breaks and tabs in strings. No other control character ever passes.
+    `lines` allows line breaks and tabs in strings. No other control character ever passes, no
+    number of more than 64 bits, and no time that cannot be stored.
 
     Raises BodyTooLarge, UnsupportedMediaType, BadRequest; InvalidRequest with every field's error.
     """
@@ -136,7 +146,7 @@ def decode(
         decoded: S = _decoder(shape).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError.
         raise problems.InvalidRequest(errors=_every_error(body, shape, lines=lines)) from None
-    errors = list(_control_errors(_loads(body), "", lines)) if _CONTROL.search(body) else []
+    errors = list(_odd_errors(_loads(body), "", lines)) if _ODD.search(body) else []
     errors += _flaws(shape, decoded)
     if errors:
         raise problems.InvalidRequest(errors=_one_each(errors))
@@ -155,7 +165,9 @@ def read_body(request: Request | HttpRequest, *, limit: int = BODY_LIMIT) -> byt
         # A few compressed kilobytes can be gigabytes.
         raise problems.UnsupportedMediaType("Send the body without Content-Encoding.")
     declared = meta.get("CONTENT_LENGTH") or "0"
-    if not declared.isdigit() or int(declared) > limit:
+    if not (declared.isascii() and declared.isdigit()):
+        raise problems.BadRequest("Content-Length is not a number.")
+    if len(declared) > 18 or int(declared) > limit:
         raise problems.BodyTooLarge(f"Send at most {limit} bytes.")
     try:
         body = request.body
@@ -199,7 +211,7 @@ def _every_error(body: bytes, shape: type[msgspec.Struct], *, lines: bool) -> li
     if not isinstance(value, dict):
         raise problems.BadRequest("The body is not a JSON object.")
     read, errors = _convert(value, shape)
-    errors += _control_errors(value, "", lines)
+    errors += _odd_errors(value, "", lines)
     errors += _flaws(shape, read)
     return _one_each(errors)
 
@@ -256,25 +268,44 @@ def _code_of(message: str) -> str:
 
 
 def _flaws(shape: type[msgspec.Struct], read: Any) -> list[FieldError]:
-    """What the Struct itself says about its fields."""
+    """Times that cannot be stored, and what the Struct itself says about its fields."""
+    moments = [(name, getattr(read, attribute)) for attribute, name in _times(shape)]
+    errors = [
+        FieldError(f"/{escape(name)}", *flaw)
+        for name, moment in moments
+        if isinstance(moment, datetime) and (flaw := moment_flaw(moment))
+    ]
     flaws = getattr(shape, "flaws", None)
-    return list(flaws(read)) if flaws is not None else []
+    return errors + (list(flaws(read)) if flaws is not None else [])
 
 
-def _control_errors(value: Any, pointer: str, lines: bool = False) -> Iterator[FieldError]:
-    """Every string (and member name) that holds a control character."""
+@cache
+def _times(shape: type[msgspec.Struct]) -> list[tuple[str, str]]:
+    """The fields that may hold a time: (attribute, name in JSON)."""
+    return [
+        (field.name, field.encode_name)
+        for field in msgspec.structs.fields(shape)
+        if field.type is datetime or datetime in get_args(field.type)
+    ]
+
+
+def _odd_errors(value: Any, pointer: str, lines: bool = False) -> Iterator[FieldError]:
+    """Every string (and member name) that holds a control character, every number too large."""
     if isinstance(value, str):
         text = value.translate({9: None, 10: None, 13: None}) if lines else value
         if _CONTROL_CHARACTER.search(text):
             yield FieldError(pointer, "control_character", "It has control characters in it.")
+    elif isinstance(value, (int, float)):
+        if abs(value) >= _LARGEST_NUMBER:
+            yield FieldError(pointer, "out_of_range", "Numbers have at most 64 bits.")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _control_errors(item, f"{pointer}/{index}", lines)
+            yield from _odd_errors(item, f"{pointer}/{index}", lines)
     elif isinstance(value, dict):
         for name, item in value.items():
             inner = f"{pointer}/{escape(_CONTROL_CHARACTER.sub('?', name))}"
-            yield from _control_errors(name, inner)
-            yield from _control_errors(item, inner, lines)
+            yield from _odd_errors(name, inner)
+            yield from _odd_errors(item, inner, lines)
 
 
 def _one_each(errors: list[FieldError]) -> list[FieldError]:

@@ -6,6 +6,7 @@ shows, which says whether there is a next page.
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from config.problems import Problem
 DEFAULT_LIMIT = 50
 LARGEST_LIMIT = 100
 _LONGEST_CURSOR = 200
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 T = TypeVar("T")
 
@@ -39,7 +41,10 @@ def read_limit(request: Request | HttpRequest) -> int:
 
 
 def read_cursor(request: Request | HttpRequest, parse: Callable[[str], T]) -> T | None:
-    """Where the page before ended, None for the first page. Raises InvalidParameter."""
+    """Where the page before ended, None for the first page.
+
+    What was read must be spelled as `page` spells it. Raises InvalidParameter.
+    """
     text = request.GET.get("cursor", "")
     if not text:
         return None
@@ -47,9 +52,21 @@ def read_cursor(request: Request | HttpRequest, parse: Callable[[str], T]) -> T 
         if len(text) > _LONGEST_CURSOR:
             raise ValueError
         padded = text + "=" * (-len(text) % 4)
-        return parse(base64.b64decode(padded, b"-_", validate=True).decode())
+        place = base64.b64decode(padded, b"-_", validate=True).decode()
+        parsed = parse(place)
+        if str(parsed) != place:
+            raise ValueError
+        return parsed
     except (ValueError, binascii.Error):
         raise InvalidParameter("cursor is not one of ours.", parameter="cursor") from None
+
+
+def row_number(text: str) -> int:
+    """A place by a bigint key, for `read_cursor`. Raises ValueError for what is none."""
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise ValueError("not a row's number")
+    return number
 
 
 def page(
@@ -67,14 +84,19 @@ def page(
 
 
 def refuse_unknown_parameters(request: Request | HttpRequest, known: Sequence[str]) -> None:
-    """A misspelt filter must not answer with everything; no text column holds a NUL.
-
-    Raises InvalidParameter.
-    """
-    for name, value in request.GET.items():
-        if "\0" in value:
-            raise InvalidParameter(f"{name[:40]} is not valid.", parameter=name[:40])
+    """A misspelt filter must not answer with everything. Raises InvalidParameter."""
+    for name in request.GET:
         if name not in known and name not in {"limit", "cursor"}:
             raise InvalidParameter(
                 f"There is no parameter {name[:40]!r} here.", parameter=name[:40]
             )
+
+
+def refuse_control_characters(request: Request | HttpRequest) -> None:
+    """No parameter has a use for them, and no text column holds a NUL. Raises InvalidParameter."""
+    if not request.META.get("QUERY_STRING"):
+        return
+    for name, values in request.GET.lists():
+        if any(_CONTROL_CHARACTER.search(text) for text in (name, *values)):
+            shown = _CONTROL_CHARACTER.sub("?", name[:40])
+            raise InvalidParameter(f"{shown} has control characters in it.", parameter=shown)

@@ -6,13 +6,11 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
-import orjson
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from msgspec import UNSET, Meta, UnsetType
 
 from config.ids import format_id
 from config.problems import FieldError
+from config.spelling import EMAIL_MOST, Flaw, email_flaw, unseen_flaw
 from customers.models import ATTRIBUTES_LIMIT, Consent, Customer
 from customers.phones import InvalidPhone, normalise
 
@@ -22,7 +20,7 @@ _MOST_ATTRIBUTES = 50
 ExternalId = Annotated[str, Meta(min_length=1, max_length=100)]
 Name = Annotated[str, Meta(max_length=200)]
 Phone = Annotated[str, Meta(max_length=40)]
-Email = Annotated[str, Meta(max_length=254)]
+Email = Annotated[str, Meta(max_length=EMAIL_MOST)]
 
 
 class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -40,12 +38,14 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     @staticmethod
     def flaws(read: Any) -> Iterator[FieldError]:
         """What the types cannot say."""
+        for name in ("external_id", "name"):
+            value = getattr(read, name)
+            if isinstance(value, str) and (flaw := unseen_flaw(value)):
+                yield FieldError(f"/{name}", *flaw)
         yield from _phone_flaws(read.phone)
         yield from _email_flaws(read.email)
         yield from _attribute_flaws(read.attributes)
         yield from _value_flaws(read.lifetime_value)
-        if isinstance(read.last_purchase_at, datetime) and read.last_purchase_at.tzinfo is None:
-            yield FieldError("/last_purchase_at", "no_time_zone", "Name the time zone: …Z.")
 
     def fields(self) -> dict[str, Any]:
         """The model's fields that the body names, in the form that is stored."""
@@ -55,6 +55,8 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
             fields["phone"] = normalise(fields["phone"])
         if fields.get("email"):
             fields["email"] = fields["email"].strip().lower()
+        if "lifetime_value" in fields:
+            fields["lifetime_value"] = amount(fields["lifetime_value"])
         return fields
 
 
@@ -84,11 +86,8 @@ def _phone_flaws(phone: Any) -> Iterator[FieldError]:
 
 
 def _email_flaws(email: Any) -> Iterator[FieldError]:
-    if isinstance(email, str) and email:
-        try:
-            validate_email(email.strip())
-        except ValidationError:
-            yield FieldError("/email", "invalid_email", "It is not an e-mail address.")
+    if isinstance(email, str) and email and (flaw := email_flaw(email.strip())):
+        yield FieldError("/email", "invalid_email", flaw[1])
 
 
 def _attribute_flaws(attributes: Any) -> Iterator[FieldError]:
@@ -98,14 +97,25 @@ def _attribute_flaws(attributes: Any) -> Iterator[FieldError]:
         yield FieldError("/attributes", "too_many", f"At most {_MOST_ATTRIBUTES} attributes.")
     if any(not name or len(name) > 64 for name in attributes):
         yield FieldError("/attributes", "invalid_name", "Names have 1 to 64 characters.")
-    if len(orjson.dumps(attributes)) > ATTRIBUTES_LIMIT:
+    # msgspec writes numbers of any size; decode() refuses those that others cannot read.
+    if len(msgspec.json.encode(attributes)) > ATTRIBUTES_LIMIT:
         yield FieldError("/attributes", "too_long", f"At most {ATTRIBUTES_LIMIT} bytes of JSON.")
 
 
 def _value_flaws(value: Any) -> Iterator[FieldError]:
-    if not isinstance(value, Decimal):
-        return
+    if isinstance(value, Decimal) and (flaw := amount_flaw(value)):
+        yield FieldError("/lifetime_value", *flaw)
+
+
+def amount_flaw(value: Decimal) -> Flaw:
+    """Why an amount cannot be stored: a code and a sentence."""
     if not value.is_finite() or abs(value) > LARGEST_VALUE:
-        yield FieldError("/lifetime_value", "out_of_range", "It is out of range.")
-    elif int(value.as_tuple().exponent) < -2:
-        yield FieldError("/lifetime_value", "too_precise", "At most two decimal places.")
+        return "out_of_range", "It is out of range."
+    if int(value.as_tuple().exponent) < -2:
+        return "too_precise", "At most two decimal places."
+    return None
+
+
+def amount(value: Decimal) -> Decimal:
+    """The amount as the column holds it: 0E+9 is a number too, and no database's."""
+    return value.quantize(Decimal("0.01"))

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from uuid import UUID, uuid5
 
 import orjson
-from django.db import connection
+from django.db import IntegrityError, connection
+from psycopg.errors import ForeignKeyViolation
 
+from config.spelling import seen
 from jobs.services import wake_after_commit
-from onboarding.errors import UnknownRequest
+from onboarding.errors import StepNotBegun, UnknownRequest
 from onboarding.models import ProvisionedResource
 from onboarding.status import find
 from onboarding.steps import step_named
@@ -22,7 +24,8 @@ def record_callback(
 ) -> None:
     """Enter the step as done, and let the sign-up go on; again changes nothing.
 
-    Raises UnknownRequest, and WebhookVerificationError for a signature that is not the step's.
+    Raises UnknownRequest, StepNotBegun, and WebhookVerificationError when the step's back end did
+    not sign it.
     """
     step = step_named(name)
     if not isinstance(step, HttpStep):
@@ -40,10 +43,19 @@ def record_callback(
         tenant_id=row.tenant_id,
     )
     with tenant_context(TenantRef(row.tenant_id, NOWHERE)):
-        ProvisionedResource.objects.bulk_create([resource], ignore_conflicts=True)
+        _enter(resource)
         with connection.cursor() as cursor:
             cursor.execute("select slipway.hasten_onboarding(%s)", [request_id])
     wake_after_commit("onboarding")
+
+
+def _enter(resource: ProvisionedResource) -> None:
+    try:
+        ProvisionedResource.objects.bulk_create([resource], ignore_conflicts=True)
+    except IntegrityError as error:
+        if isinstance(error.__cause__, ForeignKeyViolation):  # No tenant: not yet, or not any more.
+            raise StepNotBegun(headers={"Retry-After": "2"}) from None
+        raise
 
 
 def _resource_name(body: bytes) -> str:
@@ -51,4 +63,4 @@ def _resource_name(body: bytes) -> str:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:
         return ""
-    return str(said.get("resource", ""))[:255] if isinstance(said, dict) else ""
+    return seen(str(said.get("resource", "")))[:255] if isinstance(said, dict) else ""

@@ -47,6 +47,13 @@ class UnknownRequest(Problem):
     code = "unknown_request"
 
 
+class StepNotBegun(Problem):
+    """The sign-up is not at this step."""
+
+    status = 409
+    code = "step_not_begun"
+
+
 class NotReady(Problem):
     """The tenant is not ready yet."""
 

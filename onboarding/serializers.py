@@ -11,6 +11,7 @@ from django.conf import settings
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from config.problems import FieldError
+from config.spelling import EMAIL_MOST, Flaw, email_flaw, unseen_flaw
 from onboarding import names, slugs
 
 Scalar = str | int | float | bool | None
@@ -19,13 +20,11 @@ METADATA_KEYS = 50
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?")  # Of BCP 47, the usual.
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 
-Flaw = tuple[str, str] | None
-
 
 class SignUp(Struct, forbid_unknown_fields=True, frozen=True):
     """What it takes to open an account."""
 
-    email: Annotated[str, Meta(max_length=names.EMAIL_MOST, description="Who will own the tenant.")]
+    email: Annotated[str, Meta(max_length=EMAIL_MOST, description="Who will own the tenant.")]
     tenant_name: Annotated[
         str, Meta(min_length=names.NAME_LEAST, max_length=names.NAME_MOST, description="Its name.")
     ]
@@ -88,10 +87,11 @@ def _zones() -> frozenset[str]:
 
 
 _CHECKS: dict[str, Callable[[Any], Flaw]] = {
-    "email": names.email_flaw,
+    "email": email_flaw,
     "tenant_name": names.name_flaw,
     "plan": _plan_flaw,
     "slug": slugs.flaw,
+    "external_id": lambda external_id: unseen_flaw(external_id or ""),
     "metadata": _metadata_flaw,
     "locale": _locale_flaw,
     "time_zone": _time_zone_flaw,

@@ -15,7 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from config import limits
 from config.api import LeanAPIView, answer, decode, read_body
 from config.ids import InvalidId, format_id, parse_id
-from config.lists import page, read_cursor, read_limit
+from config.lists import page, read_cursor, read_limit, refuse_unknown_parameters
 from config.problems import NotFoundProblem, RateLimited, problem_response
 from onboarding import idempotency, models, services, status
 from onboarding.callbacks import record_callback
@@ -157,8 +157,10 @@ class Activity(CallerView):
 
     tenant_required = True
     scopes = {"GET": "workspace:read"}
+    filters = ()
 
     def get(self, request: Request) -> HttpResponse:
+        refuse_unknown_parameters(request, ())
         limit = read_limit(request)
         days = models.ActivityDay.objects.order_by("-day")
         before = read_cursor(request, date.fromisoformat)

@@ -3,24 +3,41 @@
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from django.utils import timezone
 
 from config.ids import format_id
 from config.problems import FieldError
+from config.spelling import unseen_flaw
 from tenants import hosts
 from tenants.models import ApiKey, AuditEntry, Tenant
 
-Reason = Annotated[str, msgspec.Meta(min_length=3, max_length=500)]
+REASON_LEAST, REASON_MOST = 3, 500
+
+Reason = Annotated[str, msgspec.Meta(min_length=REASON_LEAST, max_length=REASON_MOST)]
 KeyName = Annotated[str, msgspec.Meta(max_length=100)]
 Scopes = Annotated[list[str], msgspec.Meta(min_length=1, max_length=20)]
 
 
 class Because(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of an act that must be explained."""
+    """The body of an act that must be explained; blanks around the reason are none of it."""
 
     reason: Reason
+
+    def __post_init__(self) -> None:
+        self.reason = self.reason.strip()
+
+    @staticmethod
+    def flaws(read: Any) -> Iterator[FieldError]:
+        """What the types cannot say."""
+        if not isinstance(read.reason, str):
+            return
+        if len(read.reason.strip()) < REASON_LEAST:
+            yield FieldError("/reason", "too_short", f"Use at least {REASON_LEAST} characters.")
+        elif flaw := unseen_flaw(read.reason):
+            yield FieldError("/reason", *flaw)
 
 
 class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,12 +50,11 @@ class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
     @staticmethod
     def flaws(read: Any) -> Iterator[FieldError]:
         """What the types cannot say."""
+        if isinstance(read.name, str) and (flaw := unseen_flaw(read.name)):
+            yield FieldError("/name", *flaw)
         expires_at = read.expires_at
-        if not isinstance(expires_at, datetime):
-            return
-        if expires_at.tzinfo is None:
-            yield FieldError("/expires_at", "no_time_zone", "Name the time zone: …Z or …+02:00.")
-        elif expires_at <= timezone.now():
+        is_whole = isinstance(expires_at, datetime) and expires_at.tzinfo is not None
+        if is_whole and expires_at <= timezone.now():
             yield FieldError("/expires_at", "in_the_past", "It is in the past.")
 
 
@@ -76,9 +92,12 @@ def key_as_json(key: ApiKey) -> dict[str, Any]:
 
 
 def audit_entry_as_json(entry: AuditEntry) -> dict[str, Any]:
+    """An entry as slipway.platform_audit() gives it: with its tenant's public id."""
+    tenant: UUID | None = entry.tenant_uuid  # type: ignore[attr-defined]
     return {
         "id": format_id("aud", entry.pk),
         "at": entry.at,
+        "tenant": format_id("tnt", tenant) if tenant else None,
         "actor": entry.actor,
         "action": entry.action,
         "target": entry.target,
@@ -86,4 +105,5 @@ def audit_entry_as_json(entry: AuditEntry) -> dict[str, Any]:
         "before": entry.before,
         "after": entry.after,
         "request_id": entry.request_id,
+        "address": entry.address,
     }

@@ -8,14 +8,23 @@ from rest_framework.response import Response
 
 from config.api import decode
 from config.ids import parse_id
-from config.lists import page, read_cursor, read_limit, refuse_unknown_parameters
+from config.lists import (
+    InvalidParameter,
+    page,
+    read_cursor,
+    read_limit,
+    refuse_unknown_parameters,
+    row_number,
+)
 from config.problems import FieldError
+from config.spelling import unseen_flaw
 from tenants import keys, problems, services
 from tenants.auth import Caller, CallerView, find_tenant
 from tenants.context import tenant_context
 from tenants.models import ApiKey, AuditEntry, Tenant
 from tenants.scopes import UnknownScope
 from tenants.serializers import (
+    REASON_MOST,
     Because,
     KeyWish,
     audit_entry_as_json,
@@ -39,7 +48,7 @@ class Tenants(CallerView):
             "select * from slipway.platform_tenants(%s, %s, %s, %s, %s, %s, %s)",
             [
                 *_proof(request),
-                read_cursor(request, int),
+                read_cursor(request, row_number),
                 limit + 1,
                 *(request.GET.get(name) for name in self.filters),
             ],
@@ -129,11 +138,12 @@ class OneKey(CallerView):
     scopes = {"DELETE": "keys:write"}
 
     def delete(self, request: Request, key_id: str) -> Response:
+        refuse_unknown_parameters(request, ("reason",))
+        reason = _read_reason(request)
         caller = caller_of(request)
         key = ApiKey.objects.filter(pk=parse_id("key", key_id)).first()
         if key is None:
             raise problems.KeyNotFound
-        reason = request.GET.get("reason", "")[:500]
         keys.revoke(tenant=caller.tenant_ref, prefix=key.prefix, actor=caller.actor, reason=reason)
         return Response(status=204)
 
@@ -150,7 +160,8 @@ class Audit(CallerView):
         limit = read_limit(request)
         tenant = caller_of(request).tenant
         rows = AuditEntry.objects.raw(
-            "select * from slipway.platform_audit(%s, %s, %s, %s, %s)",
+            "select (found.entry).*, found.tenant_uuid"
+            " from slipway.platform_audit(%s, %s, %s, %s, %s) found",
             [
                 *_proof(request),
                 tenant.ref.id if tenant else None,
@@ -178,6 +189,14 @@ def proof_of(caller: Caller) -> keys.Proof:
 def _proof(request: Request) -> tuple[str, bytes]:
     proof = proof_of(caller_of(request))
     return proof.prefix, proof.digest
+
+
+def _read_reason(request: Request) -> str:
+    """Why, where it need not be said. Raises InvalidParameter."""
+    reason = str(request.GET.get("reason", "")).strip()
+    if len(reason) > REASON_MOST or unseen_flaw(reason):
+        raise InvalidParameter("reason is not valid.", parameter="reason")
+    return reason
 
 
 def _read_tenant(request: Request, reference: str) -> dict[str, Any]:

@@ -225,3 +225,48 @@ def test_undoing_is_done_only_when_the_back_end_says_so(
     billing.answer = (status, {})
     outcome = steps.undo(take(operator, request_id_of(accepted), discarding=True))
     assert (outcome == Succeeded()) is undone
+
+
+@pytest.mark.parametrize(
+    ("signature", "body"),
+    [
+        ("v1", b"{}"),
+        ("v1,a,b", b"{}"),
+        ("v1,\xe9", b"{}"),
+        ("v1,%%%", b"{}"),
+        ("v1,YQ==", b"\xff"),
+        ("", b"{}"),
+    ],
+)
+def test_a_callback_that_nobody_signed_is_refused(platform, billing, signature, body):
+    accepted = platform.sign_up()
+    refused = platform.post(
+        f"/v1/onboard/{accepted.json()['request_id']}/steps/billing", body,
+        **{"webhook-id": "msg_1", "webhook-timestamp": str(int(timezone.now().timestamp()))},
+        **{"webhook-signature": signature},
+    )  # fmt: skip
+    assert refused.status_code == 401
+
+
+def test_a_callback_before_there_is_a_tenant_is_told_to_come_again(platform, operator, billing):
+    accepted = platform.sign_up()
+    early = call_back(accepted, {"resource": "cus_2"})
+    assert (early.status_code, early.json()["code"]) == (409, "step_not_begun")
+    assert early["Retry-After"] == "2"
+    billing.answer = (202, {})
+    assert isinstance(run(operator, accepted), Snooze)
+    assert call_back(accepted, {"resource": "cus_2"}).status_code == 204
+    assert resources(operator, accepted)["billing"] == "cus_2"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\u202eb"])
+def test_what_a_back_end_calls_its_resource_is_cleaned(platform, operator, billing, name):
+    accepted = platform.sign_up()
+    billing.answer = (202, {})
+    assert isinstance(run(operator, accepted), Snooze)
+    assert call_back(accepted, {"resource": name}).status_code == 204
+    assert resources(operator, accepted)["billing"] == "ab"
+    other = platform.sign_up()
+    billing.answer = (200, {"resource": name})
+    assert run(operator, other) == Succeeded()
+    assert resources(operator, other)["billing"] == "ab"
