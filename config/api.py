@@ -19,7 +19,6 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from config import limits, lists, problems
@@ -89,7 +88,10 @@ class NoNegotiation(BaseContentNegotiation):
 
 
 class LeanAPIView(APIView):
-    """An API view that costs little. It has no authentication unless a subclass names one."""
+    """An API view that costs little. It has no authentication unless a subclass names one.
+
+    Whoever calls without a key is counted by address, before anything else is done for them.
+    """
 
     renderer_classes = (JSONRenderer,)
     parser_classes = (JSONParser,)
@@ -98,17 +100,19 @@ class LeanAPIView(APIView):
     authentication_classes = ()
     permission_classes = ()
     throttle_classes = ()
+    # The limit of strangers, by name. None where the view counts them itself, in limits that only
+    # the body tells; whoever does not come so far is counted by config.limits.LimitMiddleware.
+    strangers_limit: ClassVar[str | None] = limits.ANONYMOUS
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        self.count(request)
         lists.refuse_control_characters(request)
 
-    def finalize_response(
-        self, request: Request, response: Response, *args: Any, **kwargs: Any
-    ) -> Response:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        limits.add_headers(request._request, response)
-        return response
+    def count(self, request: Request) -> None:
+        """Count the caller. Raises RateLimited."""
+        if self.strangers_limit is not None:
+            limits.take_for_address(request, self.strangers_limit)
 
     @property
     def default_response_headers(self) -> dict[str, str]:

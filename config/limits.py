@@ -9,6 +9,7 @@ of it then is lost: a caller is never let through too often, and by a share of a
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
@@ -23,8 +24,10 @@ from redis.commands.core import Script
 from rest_framework.request import Request
 
 from config import redis as shared_redis
-from config.problems import RateLimited
+from config.problems import API_PATH, RateLimited, problem_response
+from config.proxies import client_address
 
+ANONYMOUS = "anonymous"  # The limit of who calls without a key, where no other is named.
 REDIS_TIMEOUT = 0.25  # Seconds that a request waits for Redis, once.
 REDIS_PAUSE = 10.0  # Seconds that Redis is left alone after an error.
 LOCAL_SIZE = 50_000  # Counts that a process keeps of its own.
@@ -105,10 +108,16 @@ def take(request: Request | HttpRequest, *counters: Counter) -> None:
     full, seen = _portions.take(counters) or _ask_redis(counters) or _ask_here(counters)
     underlying: Any = getattr(request, "_request", request)
     underlying.rate_limit = headers(counters[full or 0].limit, seen[full or 0])
-    underlying.rate_counters = counters
+    underlying.rate_counters = counters if full is None else ()
     if full is not None:
         wait = max(1, round(seen[full].seconds + 0.5))
         raise RateLimited(headers={**underlying.rate_limit, "Retry-After": str(wait)})
+
+
+def take_for_address(request: Request | HttpRequest, name: str) -> None:
+    """Count this request in a limit of settings.SLIPWAY, by its client. Raises RateLimited."""
+    underlying: HttpRequest = getattr(request, "_request", request)
+    take(request, Limit.named(name).of(client_address(underlying)))
 
 
 def give_back(request: Request | HttpRequest) -> None:
@@ -133,10 +142,27 @@ def headers(limit: Limit, seen: Seen) -> dict[str, str]:
     }
 
 
-def add_headers(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Tell the caller where it stands, on any answer to a request that was counted."""
-    for name, value in getattr(request, "rate_limit", {}).items():
-        response.headers.setdefault(name, value)
+class LimitMiddleware:
+    """Tells every caller of the API where it stands, whatever the answer.
+
+    Views count their callers before they do anything for them. What ends before that (an unknown
+    host or route, a key that is none, a sign-up that says no domain to count by) is counted here.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if request.path.startswith(API_PATH):
+            if not hasattr(request, "rate_limit"):
+                try:
+                    take_for_address(request, ANONYMOUS)
+                except RateLimited as problem:
+                    response = problem_response(problem, request)
+            for name, value in request.rate_limit.items():  # type: ignore[attr-defined]
+                response.headers.setdefault(name, value)
+        return response
 
 
 Answer = tuple[int | None, list[Seen]]  # The counter that is full, if one is; what stands in each.

@@ -157,6 +157,7 @@ MIDDLEWARE = [
     "config.logs.RequestIdMiddleware",
     "config.metrics.MetricsMiddleware",
     "config.proxies.ProxyMiddleware",
+    "config.limits.LimitMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.policy.PolicyMiddleware",
@@ -332,6 +333,8 @@ SLIPWAY: dict[str, Any] = {
         "sign-up-domain": (60, 60),
         "sign-up-all": (600, 60),
         "sign-up-status": (600, 60),
+        # Whatever else is asked without a key, by client.
+        "anonymous": (1200, 60),
     },
     "RETENTION": {"attempts": 30},  # Days.
 }

@@ -9,6 +9,8 @@ from config.limits import Counter, Limit
 from config.proxies import client_address
 from onboarding.names import email_domain
 
+STATUS_LIMIT = "sign-up-status"  # What is asked about one sign-up, by client.
+
 
 def counters(request: HttpRequest, email: str) -> Iterator[Counter]:
     """What a stranger's sign-up counts in; the client's own limit first, since headers tell it."""
@@ -18,11 +20,6 @@ def counters(request: HttpRequest, email: str) -> Iterator[Counter]:
         yield Limit.named("sign-up-network").of(network)
     yield Limit.named("sign-up-domain").of(email_domain(email))
     yield Limit.named("sign-up-all").of("all")
-
-
-def status_counter(request: HttpRequest) -> Counter:
-    """What looking at a sign-up counts in."""
-    return Limit.named("sign-up-status").of(client_address(request))
 
 
 def _network(address: str) -> str | None:

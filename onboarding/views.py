@@ -21,7 +21,7 @@ from onboarding import idempotency, models, services, status
 from onboarding.callbacks import record_callback
 from onboarding.errors import BadClaim, UnknownRequest
 from onboarding.idempotency import IdempotencyKey
-from onboarding.limits import counters, status_counter
+from onboarding.limits import STATUS_LIMIT, counters
 from onboarding.serializers import SignUp
 from onboarding.services import Accepted
 from tenants import hosts, problems
@@ -34,6 +34,7 @@ class Onboard(CallerView):
     """POST /v1/onboard: validate, accept, answer 202."""
 
     bodies = {"POST": SignUp}
+    strangers_limit = None  # They are counted by the domain of their address too: see _count.
 
     def post(self, request: Request) -> HttpResponse:
         caller: Caller = request.caller  # type: ignore[attr-defined]
@@ -74,6 +75,8 @@ class Onboard(CallerView):
 class OnboardingStatus(CallerView):
     """GET /v1/onboard/{request_id}: where it stands; more of it for platform keys."""
 
+    strangers_limit = STATUS_LIMIT
+
     @property
     def default_response_headers(self) -> dict[str, str]:
         """May be kept, and is asked about each time: that is what the ETag is for."""
@@ -84,8 +87,6 @@ class OnboardingStatus(CallerView):
 
     def get(self, request: Request, request_id: str) -> HttpResponse:
         caller: Caller = request.caller  # type: ignore[attr-defined]
-        if not caller.is_platform:
-            limits.take(request, status_counter(request._request))
         row = status.find(parse_request_id(request_id))
         if row is None:
             raise UnknownRequest
@@ -103,8 +104,9 @@ class OnboardingStatus(CallerView):
 class Claim(LeanAPIView):
     """POST /v1/onboard/{request_id}/claim, `Authorization: Bearer <claim_token>`: the first key."""
 
+    strangers_limit = STATUS_LIMIT
+
     def post(self, request: Request, request_id: str) -> HttpResponse:
-        limits.take(request, status_counter(request._request))
         row, made = services.claim(
             request_id=parse_request_id(request_id), token=_claim_token(request)
         )
@@ -120,8 +122,9 @@ class Claim(LeanAPIView):
 class StepCallback(LeanAPIView):
     """POST /v1/onboard/{request_id}/steps/{name}: the platform's back end is done with its step."""
 
+    strangers_limit = STATUS_LIMIT
+
     def post(self, request: Request, request_id: str, name: str) -> HttpResponse:
-        limits.take(request, status_counter(request._request))
         body = read_body(request)
         try:
             record_callback(parse_request_id(request_id), name, headers=request.headers, body=body)

@@ -94,7 +94,8 @@ class Caller:
 def identify(request: HttpRequest) -> Caller:
     """The caller of a request, from its Authorization and Slipway-Tenant headers.
 
-    Raises InvalidKey, TenantNotFound, TenantMismatch.
+    A key is counted as soon as it is known; strangers are left to the view.
+    Raises InvalidKey, RateLimited, TenantNotFound, TenantMismatch.
     """
     token = _bearer(request)
     address = client_address(request)
@@ -104,6 +105,7 @@ def identify(request: HttpRequest) -> Caller:
     if known is None:
         throttling.count_invalid_key(request)
         raise problems.InvalidKey(headers=_CHALLENGE)
+    throttling.count_call(request, prefix=known.proof.prefix, per_minute=known.per_minute)
     usage.note(known.proof, first=not known.used)
     here: TenantSummary | None = getattr(request, "tenant", None)
     named = request.META.get("HTTP_SLIPWAY_TENANT", "")
@@ -185,7 +187,6 @@ class CallerView(LeanAPIView):
     scopes: ClassVar[Mapping[str, str]] = {}
     platform_only: ClassVar[bool] = False
     tenant_required: ClassVar[bool] = False
-    is_counted: ClassVar[bool] = True  # False where the view counts its calls itself.
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with ExitStack() as self._entered:
@@ -194,12 +195,15 @@ class CallerView(LeanAPIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         caller: Caller = request.caller  # type: ignore[attr-defined]
-        if self.is_counted and caller.kind is not CallerKind.ANONYMOUS:
-            throttling.count_call(request, prefix=caller.prefix, per_minute=caller.per_minute)
         self._check(caller, request.method or "")
         if caller.tenant is not None:
             structlog.contextvars.bind_contextvars(tenant=str(caller.tenant.uuid))
             self._entered.enter_context(tenant_context(caller.tenant.ref))
+
+    def count(self, request: Request) -> None:
+        """Keys were counted when they were recognised."""
+        if request.caller.kind is CallerKind.ANONYMOUS:  # type: ignore[attr-defined]
+            super().count(request)
 
     def _check(self, caller: Caller, method: str) -> None:
         scope = self.scopes.get(method)

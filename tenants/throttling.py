@@ -3,7 +3,6 @@
 import hashlib
 
 from django.http import HttpRequest
-from rest_framework.request import Request
 
 from config import limits
 from config.limits import Limit
@@ -38,7 +37,7 @@ def count_invalid_key(request: HttpRequest) -> None:
     limits.take(request, INVALID_KEY.of(client_address(request)))
 
 
-def count_call(request: Request, *, prefix: str, per_minute: int | None) -> None:
+def count_call(request: HttpRequest, *, prefix: str, per_minute: int | None) -> None:
     """Count a call with a key; `per_minute` is a platform key's own limit. Raises RateLimited."""
     limit = Limit("platform-key", per_minute, 60) if per_minute is not None else TENANT_KEY
     limits.take(request, limit.of(prefix))

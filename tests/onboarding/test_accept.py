@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from django.db import connections
 
+from config import limits
 from tests.onboarding.conftest import SignUpCaller
 from tests.onboarding.world import fresh_address, request_id_of
 from tests.people import tenant_key
@@ -210,6 +211,19 @@ BAD_FIELDS = {
     "name of spaces": ({"tenant_name": "     "}, "/tenant_name", None),
     "name with NUL": ({"tenant_name": "Ac\0me"}, "/tenant_name", None),
     "name with CR LF": ({"tenant_name": "Acme\r\nBcc: x"}, "/tenant_name", None),
+    "email with a long local part": ({"email": f"{'a' * 65}@b.example"}, "/email", "email_length"),
+    "external id with a bidi control": (
+        {"external_id": "c\u202e7"},
+        "/external_id",
+        "unseen_character",
+    ),
+    "external id with a zero width": (
+        {"external_id": "c\u200b7"},
+        "/external_id",
+        "unseen_character",
+    ),
+    "number of 65 bits": ({"metadata": {"a": 2**64}}, "/metadata/a", "out_of_range"),
+    "number that only looks small": ({"metadata": {"a": -1e300}}, "/metadata/a", "out_of_range"),
     "name with a bidi control": ({"tenant_name": "Ac\u202eme"}, "/tenant_name", "name_invalid"),
     "name with a zero-width space": ({"tenant_name": "Ac\u200bme"}, "/tenant_name", None),
     "name with a web address": (
@@ -320,6 +334,38 @@ def test_it_refuses_the_6th_sign_up_in_a_minute_and_writes_nothing(stranger, ope
     assert refused.json()["code"] == "rate_limited"
     assert 0 < int(refused["Retry-After"]) <= 61
     assert rows(operator) == before
+
+
+def test_a_replay_over_the_limit_makes_no_room(stranger):
+    keys = [str(uuid4()) for _ in range(5)]
+    bodies = [{"email": f"u{n}@{uuid4().hex[:8]}.example"} for n in range(5)]
+    for key, body in zip(keys, bodies, strict=True):
+        assert stranger.sign_up(key=key, **body).status_code == 202
+    assert stranger.sign_up().status_code == 429
+    for _ in range(3):
+        assert stranger.sign_up(key=keys[0], **bodies[0])["Idempotent-Replayed"] == "true"
+    assert stranger.sign_up().status_code == 429
+
+
+def test_a_sign_up_that_is_not_valid_is_counted_too(stranger, settings):
+    settings.SLIPWAY = settings.SLIPWAY | {
+        "LIMITS": settings.SLIPWAY["LIMITS"] | {"anonymous": (3, 60)}
+    }
+    answers = [stranger.post("/v1/onboard", "{") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 429]
+    assert answers[0]["RateLimit"].startswith('"anonymous";r=2;')
+    assert 0 < int(answers[3]["Retry-After"]) <= 61
+    assert stranger.sign_up().status_code == 202  # Who mends it has a sign-up's own limit.
+
+
+def test_it_asks_redis_once_at_most(platform, stranger, monkeypatch):
+    asked = []
+    ask = limits._ask_redis
+    monkeypatch.setattr(limits, "_ask_redis", lambda counters: asked.append(1) or ask(counters))
+    for caller in (platform, stranger):
+        asked.clear()
+        assert caller.sign_up().status_code == 202
+        assert len(asked) <= 1
 
 
 def test_it_counts_an_ipv6_network_as_one(settings):

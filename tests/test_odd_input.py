@@ -1,0 +1,236 @@
+"""Whatever is sent to a route of the API is answered: the fault is never ours.
+
+One pass makes requests from the OpenAPI document, valid and invalid ones (Schemathesis, the same
+each time). The other puts every odd value known to have broken somebody's service into every
+documented parameter and field.
+"""
+
+import base64
+import json
+import uuid
+from urllib.parse import quote, urlencode
+
+import pytest
+import schemathesis
+from django.test import Client
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.generation import GenerationMode
+
+from config.limits import Limit
+from config.openapi import _document
+from config.wsgi import application
+from tests.onboarding.world import fresh_address
+from tests.people import APEX, bearer, platform_key, tenant_key
+
+EXAMPLES = 15  # For each operation, and each of its two kinds: valid and invalid.
+DOCUMENT = json.loads(_document())
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+OPERATIONS = [
+    (method, path)
+    for path, methods in DOCUMENT["paths"].items()
+    for method in methods
+    if method in {"get", "post", "patch", "put", "delete"}
+]
+
+
+def cursor(place: str) -> str:
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+ODD_TEXTS = [
+    "", " ", "\0", "a\0b", "\x85", "\x7f", "\n", "\u202e", "\u200b", "\ufeff", "\U000e0041",
+    "\uffff", "é" * 30, "a" * 5000, "²", "٣", "1_0", "-5", "0", "NaN", "-Infinity", "1e-99999",
+    "1e999999", "0E+99999", "0E-99999", str(2**63), str(2**64), "9" * 130,
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "2024-01-01T00:00:00", "0000-00-00",
+    "2024-W01-1", "00000000-0000-0000-0000-000000000000", "{" + "0" * 32 + "}",
+    "' or 1=1 --", "%", "\\", "../..",
+    cursor("9" * 30), cursor("-5"), cursor("1_0"), cursor(str(2**63)), cursor("\0"), cursor("²"),
+    cursor("0001-01-01"), cursor("2024-W01-1"), cursor("urn:uuid:" + str(uuid.UUID(int=7))),
+    "v1", "v1,", "v1,a,b", "=",
+]  # fmt: skip
+# As JSON: some of these no writer of JSON would write.
+ODD_VALUES = [
+    *(json.dumps(text) for text in ODD_TEXTS),
+    "null", "true", "[]", "{}", "0", "-0.0", "1e400", "1e308", "1e20", "-1e19", "5e-324",
+    str(2**63 - 1), str(2**63), str(2**64), str(-(2**63)), "9" * 400, "9" * 5000,
+    r'"\ud800"', r'"\udfff\ud800"', "NaN", "[" * 40 + "]" * 40, "[" * 12 + "]" * 12,
+    '{"":1}', '{"a":1e308}', f'{{"a":{2**64}}}',
+    f'{{"a":{-(2**64)}}}', r'{"a\u0000":1}', r'{"a":"\ud800"}', '{"a":1,"a":2}',
+    '{"a":[{"b":1e300}]}', '["customers:read","customers:read"]', r'["\u0000"]',
+]  # fmt: skip
+ODD_BODIES = [b"", b"{", b"null", b"[]", b'"a"', b"\xff\xfe", b'{"email":"\xff"}', b"{}" * 2, b"\0"]
+
+
+@pytest.fixture
+def world(make_tenant, monkeypatch, settings):
+    """Limits that a machine does not meet, and a step that somebody may call back."""
+    from onboarding import steps
+
+    monkeypatch.setattr("tenants.throttling.TENANT_KEY", Limit("tenant-key", 10**9, 60))
+    secret = "whsec_" + base64.b64encode(b"x" * 24).decode()
+    step = {"name": "billing", "url": "http://127.0.0.1:1/", "secret": secret}
+    settings.SLIPWAY = settings.SLIPWAY | {
+        "LIMITS": dict.fromkeys(settings.SLIPWAY["LIMITS"], (10**9, 60)),
+        "PROVISIONING_STEPS": [step],
+    }
+    steps.all_steps.cache_clear()
+    yield World(make_tenant())
+    steps.all_steps.cache_clear()
+
+
+class World:
+    """A tenant with something of everything, and how the API is called about it."""
+
+    def __init__(self, tenant) -> None:
+        self.client = Client(raise_request_exception=False, REMOTE_ADDR=fresh_address())
+        self.tenant = tenant
+        self.keys = {"tenant": tenant_key(tenant), "platform": platform_key()}
+        made = self.call("post", "/v1/customers", b'{"attributes":{"a":1}}', caller="tenant")
+        wish = b'{"scopes":["customers:read"]}'
+        signed_up = self.call("post", "/v1/onboard", self.sign_up(), caller="platform")
+        self.known = {
+            "customer_id": made.json()["id"],
+            "key_id": self.call("post", "/v1/keys", wish, caller="tenant").json()["id"],
+            "reference": tenant.slug,
+            "request_id": signed_up.json()["request_id"],
+            "name": "billing",
+        }
+
+    def sign_up(self) -> bytes:
+        email = f"{uuid.uuid4().hex[:12]}@b.example"
+        return json.dumps({"email": email, "tenant_name": "Acme", "plan": "free"}).encode()
+
+    def call(self, method: str, path: str, body: bytes = b"", *, caller: str, **headers: str):
+        return self.client.generic(
+            method.upper(), path, body, content_type="application/json",
+            headers=self.headers(caller, **headers),
+        )  # fmt: skip
+
+    def headers(self, caller: str, **headers: str) -> dict[str, str]:
+        if caller == "stranger":
+            return {"Host": APEX, **headers}
+        named = {"Slipway-Tenant": self.tenant.slug} if caller == "platform" else {}
+        return bearer(self.keys[caller], **named, **headers)
+
+    def path(self, template: str) -> str:
+        return template.format(**self.known)
+
+    def check_that_all_can_be_read(self) -> None:
+        """What was taken in can be given out."""
+        for _, template in (operation for operation in OPERATIONS if operation[0] == "get"):
+            answer = self.call("get", self.path(template), caller=caller_of(template))
+            assert fine(answer), template
+
+
+def caller_of(path: str) -> str:
+    """Who has most to say there."""
+    part = path.split("/")[2]
+    return "platform" if part in {"onboard", "tenants", "audit", "customers"} else "tenant"
+
+
+def fine(answer) -> bool:
+    """Nobody is told that it was our fault, everybody where they stand."""
+    return answer.status_code < 500 and "RateLimit" in answer.headers
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_it_answers_what_the_document_allows_and_what_it_does_not(world, method, path):
+    operation = SCHEMA[path][method.upper()]
+    cases = st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode))
+    callers = st.sampled_from([caller_of(path), "stranger"])
+
+    @settings(
+        max_examples=EXAMPLES, derandomize=True, database=None, deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=cases, caller=callers, known=st.booleans())
+    def send(case, caller, known):
+        if known:
+            case.path_parameters = {**(case.path_parameters or {}), **world.known}
+        case.headers = {**(case.headers or {}), **world.headers(caller)}
+        answer = case.call(app=application, base_url="http://localhost")
+        assert answer.status_code < 500, (caller, answer.content)
+
+    send()
+    world.check_that_all_can_be_read()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [operation for operation in OPERATIONS if "{" in operation[1]]
+)
+def test_no_odd_id_is_a_fault_of_ours(world, method, path):
+    names = [name for name in world.known if f"{{{name}}}" in path]
+    for name in names:
+        for text in ODD_TEXTS[1:]:
+            odd = path.format(**world.known | {name: quote(text, safe="")})
+            assert fine(world.call(method, odd, b"{}", caller=caller_of(path))), odd
+
+
+@pytest.mark.parametrize("path", [path for method, path in OPERATIONS if method == "get"])
+def test_no_odd_parameter_is_a_fault_of_ours(world, path):
+    described = DOCUMENT["paths"][path]["get"].get("parameters", [])
+    names = [parameter["name"] for parameter in described if parameter["in"] == "query"]
+    for name in [*names, "reason", "\0"]:
+        for text in ODD_TEXTS:
+            query = urlencode({name: text})
+            answer = world.call("get", f"{world.path(path)}?{query}", caller=caller_of(path))
+            assert fine(answer), query
+
+
+def test_no_odd_reason_is_a_fault_of_ours(world):
+    for text in ODD_TEXTS:
+        query = urlencode({"reason": text})
+        answer = world.call("delete", f"{world.path('/v1/keys/{key_id}')}?{query}", caller="tenant")
+        assert fine(answer), query
+
+
+BODIES = [
+    (method, path, described["requestBody"]["content"]["application/json"]["schema"]["$ref"])
+    for method, path in OPERATIONS
+    if "requestBody" in (described := DOCUMENT["paths"][path][method])
+]
+
+
+@pytest.mark.parametrize(("method", "path", "shape"), BODIES)
+def test_no_odd_field_is_a_fault_of_ours(world, method, path, shape):
+    fields = DOCUMENT["components"]["schemas"][shape.rpartition("/")[2]]["properties"]
+    whole = {"reason": "Odd.", "scopes": ["customers:read"], **json.loads(world.sign_up())}
+    for name in fields:
+        for value in ODD_VALUES:
+            body = {known: value for known, value in whole.items() if known in fields}
+            text = json.dumps(body | {name: "ODD"}).replace('"ODD"', value)
+            answer = world.call(method, world.path(path), text.encode(), caller=caller_of(path))
+            assert fine(answer), text[:300]
+    world.check_that_all_can_be_read()
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_no_odd_body_is_a_fault_of_ours(world, method, path):
+    for body in ODD_BODIES:
+        for caller in (caller_of(path), "stranger"):
+            assert fine(world.call(method, world.path(path), body, caller=caller)), body
+
+
+@pytest.mark.parametrize("length", ["²", "-1", "9" * 5000, "1_0", "a"])
+def test_it_refuses_a_length_that_is_none(world, length):
+    refused = world.client.post(
+        "/v1/onboard", b"{}", content_type="application/json", headers={"Host": APEX},
+        CONTENT_LENGTH=length,
+    )  # fmt: skip
+    assert refused.status_code in {400, 413}
+
+
+LISTS = [
+    path
+    for method, path in OPERATIONS
+    if "cursor" in {each["name"] for each in DOCUMENT["paths"][path][method].get("parameters", [])}
+]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_every_list_refuses_a_parameter_that_it_does_not_know(world, path):
+    assert len(LISTS) >= 5
+    refused = world.call("get", f"{path}?limt=3", caller=caller_of(path))
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")
+    assert world.call("get", f"{path}?limit=3", caller=caller_of(path)).status_code == 200
