@@ -1,6 +1,7 @@
 """What a proxy says of a request: believed from settings.TRUSTED_PROXIES alone."""
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -12,6 +13,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _UNKNOWN = "0.0.0.0"  # noqa: S104 - an answer, not a socket to listen on.
+_current: ContextVar[str | None] = ContextVar("client_address", default=None)
 
 
 def client_address(request: HttpRequest) -> str:
@@ -31,8 +33,19 @@ def client_address(request: HttpRequest) -> str:
     return str(address) if address is not None else _UNKNOWN
 
 
+def current_address() -> str | None:
+    """The address of the client whose request runs now; None outside requests, or if unknown.
+
+    The audit trail keeps it. It is apart from what log lines tell: an address is personal.
+    """
+    return _current.get()
+
+
 class ProxyMiddleware:
-    """Drops X-Forwarded-Proto where no proxy of ours sent it: a word is not https."""
+    """Drops X-Forwarded-Proto where no proxy of ours sent it: a word is not https.
+
+    It also notes the client's address for current_address().
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -40,7 +53,12 @@ class ProxyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if "HTTP_X_FORWARDED_PROTO" in request.META and not _is_from_proxy(request):
             del request.META["HTTP_X_FORWARDED_PROTO"]
-        return self.get_response(request)
+        address = client_address(request)
+        before = _current.set(address if address != _UNKNOWN else None)
+        try:
+            return self.get_response(request)
+        finally:
+            _current.reset(before)
 
 
 def _is_from_proxy(request: HttpRequest) -> bool:
@@ -51,7 +69,8 @@ def _is_from_proxy(request: HttpRequest) -> bool:
 @lru_cache(maxsize=4096)  # A client comes again and again.
 def _parse(text: str) -> Address | None:
     try:
-        address = ip_address(text)
+        # fe80::1%eth0 is an address of this machine's network card; the database knows no cards.
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     # ::ffff:1.2.3.4 is the same client as 1.2.3.4, and must not be counted as another.

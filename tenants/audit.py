@@ -9,6 +9,7 @@ from typing import Any
 
 from structlog.contextvars import get_contextvars
 
+from config.proxies import current_address
 from tenants.models import AuditEntry
 
 
@@ -21,10 +22,13 @@ def record(
     reason: str = "",
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
-    address: str | None = None,
     using: str | None = None,
 ) -> AuditEntry:
-    """Write one entry, in the caller's transaction, so that it stands or falls with the deed."""
+    """Write one entry, in the caller's transaction, so that it stands or falls with the deed.
+
+    By which request and from which address it came is known here. A target is "<what>:<its id>", or
+    an id of the API's; never a number that only the database knows.
+    """
     entry = AuditEntry(
         actor=actor,
         action=action,
@@ -34,7 +38,7 @@ def record(
         before=dict(before) if before is not None else None,
         after=dict(after) if after is not None else None,
         request_id=str(get_contextvars().get("request_id", ""))[:64],
-        address=address,
+        address=current_address(),
     )
     entry.save(force_insert=True, using=using)
     return entry

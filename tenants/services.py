@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
 
+from config.ids import format_id
 from tenants import audit, hosts, keys, problems
 from tenants.context import NOWHERE, TenantRef, tenant_context
 from tenants.keys import Proof
@@ -102,10 +103,11 @@ def _move(
         if not moved:
             _refuse_unless(tenant_id, target, door=door)
             return False
+        uuid = Tenant.objects.using(door.alias).values_list("uuid", flat=True).get(pk=tenant_id)
         audit.record(
             actor=actor,
             action=action,
-            target=f"tenant:{tenant_id}",
+            target=format_id("tnt", uuid),
             tenant_id=tenant_id,
             reason=reason,
             before={"status": source},

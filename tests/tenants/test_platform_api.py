@@ -109,6 +109,9 @@ def test_it_filters(client, platform, make_tenant, operator):
         "external_id=%00",
         "cursor=!!",
         "cursor=eHg",
+        "cursor=LTU",  # -5
+        "cursor=MV8w",  # 1_0
+        "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5",  # More than a bigint.
         "q=1",
     ],
 )
@@ -199,6 +202,9 @@ def test_it_moves_no_tenant_out_of_another_state(
         ({"reason": ""}, "/reason"),
         ({"reason": 7}, "/reason"),
         ({"reason": "x" * 501}, "/reason"),
+        ({"reason": "    "}, "/reason"),
+        ({"reason": " a \u3000"}, "/reason"),
+        ({"reason": "Un\u202epaid."}, "/reason"),
         ({"reason": "a\x00b c"}, "/reason"),
         ({"reason": "Unpaid.", "force": True}, "/force"),
     ],
@@ -261,8 +267,37 @@ def test_it_reads_the_audit_trail_of_all_tenants_or_of_one(client, platform, ten
         entries = get(client, platform, "/v1/audit?limit=20", **headers).json()["data"]
         return [e["target"] for e in entries if e["action"] == "tenant.suspended"]
 
-    assert {f"tenant:{tenant.pk}", f"tenant:{other_tenant.pk}"} <= set(suspended())
-    assert suspended(**{"Slipway-Tenant": tenant.slug}) == [f"tenant:{tenant.pk}"]
+    assert {f"tnt_{tenant.uuid}", f"tnt_{other_tenant.uuid}"} <= set(suspended())
+    assert suspended(**{"Slipway-Tenant": tenant.slug}) == [f"tnt_{tenant.uuid}"]
+
+
+def test_the_audit_trail_says_whose_tenant_and_from_where(client, platform, tenant):
+    client.post(
+        f"/v1/tenants/{tenant.slug}/suspend", {"reason": "  Unpaid.  "},
+        content_type="application/json", headers=bearer(platform, **{"X-Request-ID": "abc-1"}),
+        REMOTE_ADDR="203.0.113.77",
+    )  # fmt: skip
+    [entry] = get(client, platform, "/v1/audit", **{"Slipway-Tenant": tenant.slug}).json()["data"]
+    assert entry["tenant"] == entry["target"] == f"tnt_{tenant.uuid}"
+    assert (entry["address"], entry["request_id"]) == ("203.0.113.77", "abc-1")
+    assert entry["reason"] == "Unpaid."
+    assert str(tenant.pk) not in {str(value) for value in entry.values()}
+
+
+def test_what_no_request_did_has_no_address(client, platform, tenant):
+    services.suspend(tenant_id=tenant.pk, actor="operator:1", reason="Asked by phone.")
+    [entry] = get(client, platform, "/v1/audit", **{"Slipway-Tenant": tenant.slug}).json()["data"]
+    assert entry["address"] is None
+
+
+@pytest.mark.parametrize("address", ["fe80::1%eth0", "::ffff:203.0.113.9", ""])
+def test_an_odd_address_does_not_stop_the_deed(client, platform, tenant, operator, address):
+    moved = client.post(
+        f"/v1/tenants/{tenant.slug}/suspend", {"reason": "Unpaid."},
+        content_type="application/json", headers=bearer(platform), REMOTE_ADDR=address,
+    )  # fmt: skip
+    assert moved.status_code == 200
+    assert len(entries_of(tenant, operator)) == 1
 
 
 def test_the_audit_trail_has_pages(client, platform, tenant):
