@@ -68,6 +68,13 @@ class NotActivated(Problem):
     code = "not_activated"
 
 
+class AlreadyActivated(Problem):
+    """The owner has activated the account already."""
+
+    status = 409
+    code = "already_activated"
+
+
 class BadClaim(Problem):
     """This claim token is not valid."""
 

@@ -114,7 +114,8 @@ class ActivityDay(TenantOwned):
 class WelcomeMail(TenantOwned):
     """That a welcome mail was sent, and how often: at most twice, and one an address a day."""
 
-    id = models.UUIDField(primary_key=True, editable=False)  # uuid5(request id, "welcome").
+    # uuid5(request id, "welcome"); of one that was asked for again, the job's.
+    id = models.UUIDField(primary_key=True, editable=False)
     # SHA-256 of the address in lower case: counting needs no address in the clear.
     address_digest = models.BinaryField(max_length=32)
     sends = models.PositiveSmallIntegerField(default=0)

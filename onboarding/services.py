@@ -151,15 +151,9 @@ def claim(*, request_id: UUID, token: str) -> tuple[SignUpRow, NewKey[ApiKey]]:
     address. Again within CLAIM_WINDOW, until the key is used; the one before then ends.
     Raises BadClaim, UnknownRequest, NotReady, NotActivated, AlreadyClaimed.
     """
-    if not claim_tokens.is_valid(token, request_id, now=timezone.now()):
-        raise BadClaim(headers={"WWW-Authenticate": 'Bearer realm="slipway claim"'})
-    row = find(request_id)
-    if row is None:
-        raise UnknownRequest
-    if row.progress != Progress.READY:
-        raise NotReady(headers={"Retry-After": str(row.retry_after or 5)})
+    row = authorised(request_id=request_id, token=token)
     with tenant_context(TenantRef(row.tenant_id, NOWHERE)) as ref, transaction.atomic():
-        if row.caller == "anonymous" and not _owner_has_come():
+        if row.caller == "anonymous" and not owner_has_come():
             raise NotActivated("Open the link in the welcome mail first.")
         _end_earlier_claims(ref, actor=f"claim:{request_id}")
         made = keys.create(
@@ -218,8 +212,23 @@ def _taken(wanted: Sequence[str]) -> set[str]:
         return {slug for (slug,) in cursor.fetchall()}
 
 
-def _owner_has_come() -> bool:
-    """Whether the owner activated the account and joined."""
+def authorised(*, request_id: UUID, token: str) -> SignUpRow:
+    """The sign-up that a claim token is for, when it is ready.
+
+    Raises BadClaim, UnknownRequest, NotReady.
+    """
+    if not claim_tokens.is_valid(token, request_id, now=timezone.now()):
+        raise BadClaim(headers={"WWW-Authenticate": 'Bearer realm="slipway claim"'})
+    row = find(request_id)
+    if row is None:
+        raise UnknownRequest
+    if row.progress != Progress.READY:
+        raise NotReady(headers={"Retry-After": str(row.retry_after or 5)})
+    return row
+
+
+def owner_has_come() -> bool:
+    """Whether the current tenant's owner activated the account and joined."""
     owners = Membership.objects.filter(role=Membership.Role.OWNER, accepted_at__isnull=False)
     return owners.filter(user__activated_at__isnull=False).exists()
 

@@ -8,6 +8,7 @@ urlpatterns = [
     path("v1/onboard", views.Onboard.as_view(), name="onboard"),
     path("v1/onboard/<str:request_id>", views.OnboardingStatus.as_view(), name="onboarding"),
     path("v1/onboard/<str:request_id>/claim", views.Claim.as_view(), name="claim"),
+    path("v1/onboard/<str:request_id>/resend", views.Resend.as_view(), name="resend"),
     path(
         "v1/onboard/<str:request_id>/steps/<str:name>",
         views.StepCallback.as_view(),

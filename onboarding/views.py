@@ -22,6 +22,7 @@ from onboarding.callbacks import record_callback
 from onboarding.errors import BadClaim, UnknownRequest
 from onboarding.idempotency import IdempotencyKey
 from onboarding.limits import STATUS_LIMIT, counters
+from onboarding.resending import resend
 from onboarding.serializers import SignUp
 from onboarding.services import Accepted
 from tenants import hosts, problems
@@ -117,6 +118,16 @@ class Claim(LeanAPIView):
             "tenant": status.public(row)["tenant"],
         }
         return answer(body, status=201, headers={"Cache-Control": "no-store"})
+
+
+class Resend(LeanAPIView):
+    """POST /v1/onboard/{request_id}/resend, `Authorization: Bearer <claim_token>`: another mail."""
+
+    strangers_limit = STATUS_LIMIT
+
+    def post(self, request: Request, request_id: str) -> HttpResponse:
+        resend(request_id=parse_request_id(request_id), token=_claim_token(request))
+        return answer({"request_id": request_id}, status=202, headers={"Cache-Control": "no-store"})
 
 
 class StepCallback(LeanAPIView):

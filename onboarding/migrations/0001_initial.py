@@ -276,7 +276,11 @@ class Migration(migrations.Migration):
             " drop function slipway.onboarding_by_slug(text);"
             " drop function slipway.hasten_onboarding(uuid);",
         ),
-        run_file("welcome.sql", undo="drop function slipway.begin_welcome(uuid, bytea);"),
+        run_file(
+            "welcome.sql",
+            undo="drop function slipway.welcome_wait(bytea);"
+            " drop function slipway.begin_welcome(uuid, bytea);",
+        ),
         run_file("owner.sql", undo="drop function slipway.keep_place(uuid, text);"),
         run_file(
             "undo.sql",

@@ -1,7 +1,7 @@
 -- The welcome mail, counted before it is sent: a drainer that dies in mid-send must not send forever.
 
 -- Says what to do about the mail `mail` of the current tenant, and notes that it is done:
--- 'send'; 'later' when another tenant's welcome went to the address less than a day ago;
+-- 'send'; 'later' when another mail of ours went to the address less than a day ago;
 -- 'enough' when it went out twice and nobody saw the answer.
 create function slipway.begin_welcome(mail uuid, digest bytea) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -23,7 +23,7 @@ begin
     if coalesce(sent, 0) = 0 and exists (
         select from public.onboarding_welcomemail w
         where w.address_digest = digest and w.started_at > now() - interval '1 day'
-          and w.sends > 0 and w.tenant_id <> mine
+          and w.sends > 0 and w.id <> mail
     ) then
         return 'later';
     end if;
@@ -35,5 +35,15 @@ begin
 end
 $$;
 
-revoke all on function slipway.begin_welcome(uuid, bytea) from public;
-grant execute on function slipway.begin_welcome(uuid, bytea) to slipway_app, slipway_operator;
+-- Seconds until the address may have another welcome mail; 0 when it may have one now.
+create function slipway.welcome_wait(digest bytea) returns float8
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(max(extract(epoch from w.started_at + interval '1 day' - now())), 0)
+    from public.onboarding_welcomemail w
+    where w.address_digest = digest and w.started_at > now() - interval '1 day' and w.sends > 0
+$$;
+
+revoke all on function slipway.begin_welcome(uuid, bytea), slipway.welcome_wait(bytea) from public;
+grant execute on function slipway.begin_welcome(uuid, bytea), slipway.welcome_wait(bytea)
+to slipway_app, slipway_operator;

@@ -41,37 +41,49 @@ class Welcome(Step):
         verdict = send(ctx)
         if verdict == "later":
             _send_tomorrow(ctx)
-        return Resource(_message_id(ctx), {"mail": verdict})
+        return Resource(_message_id(_first(ctx)), {"mail": verdict})
 
     def undo(self, ctx: Context, recorded: Resource | None) -> None:
         """A mail cannot be called back; its link is dead once the tenant is gone."""
         WelcomeMail.objects.filter(tenant_id=ctx.tenant_id).delete()
 
 
-def send(ctx: Context) -> str:
+def send(ctx: Context, *, mail: UUID | None = None) -> str:
     """Send the mail, unless it was; says what became of it: sent, later or enough.
 
+    `mail` is the id of one that was asked for again; without, it is the tenant's first.
     The connection is opened before the sending is counted: a server that is away costs no try.
     """
-    message = _compose(ctx)
+    mail = mail or _first(ctx)
+    message = _compose(ctx, mail)
     let_go()
     message.connection.open()
     try:
-        verdict = _begin(ctx)
+        verdict = _begin(ctx, mail)
         if verdict == "send":
-            _hand_over(ctx, message)
+            _hand_over(mail, message)
             return "sent"
         return verdict
     finally:
         message.connection.close()
 
 
-def _message_id(ctx: Context) -> str:
+def digest(email: str) -> bytes:
+    """What is kept of an address that got a mail."""
+    return hashlib.sha256(email.lower().encode()).digest()
+
+
+def _first(ctx: Context) -> UUID:
+    """The id of the tenant's first mail."""
+    return ctx.named("welcome")
+
+
+def _message_id(mail: UUID) -> str:
     """The same for each sending, so that the owner's mail server may drop the second."""
-    return f"<{ctx.named('welcome')}@{settings.TENANT_DOMAIN}>"
+    return f"<{mail}@{settings.TENANT_DOMAIN}>"
 
 
-def _compose(ctx: Context) -> Any:
+def _compose(ctx: Context, mail: UUID) -> Any:
     """The mail, from templates that a project may override."""
     owner = Membership.objects.get(tenant_id=ctx.tenant_id, role=Membership.Role.OWNER)
     words = {
@@ -85,7 +97,7 @@ def _compose(ctx: Context) -> Any:
         body=render_to_string("onboarding/welcome.txt", words),
         to=[ctx.email],
         # Auto-Submitted (RFC 3834): a holiday reply to this mail helps nobody.
-        headers={"Message-ID": _message_id(ctx), "Auto-Submitted": "auto-generated"},
+        headers={"Message-ID": _message_id(mail), "Auto-Submitted": "auto-generated"},
         connection=get_connection(),
     )
     message.attach_alternative(render_to_string("onboarding/welcome.html", words), "text/html")
@@ -99,23 +111,23 @@ def _link(user_id: UUID, tenant_id: int) -> str:
     return activation.url(user_id=user_id, tenant_id=tenant_id)
 
 
-def _begin(ctx: Context) -> str:
+def _begin(ctx: Context, mail: UUID) -> str:
     """Count the sending before it is done; gives the connection back."""
     with connection.cursor() as cursor:
-        cursor.execute("select slipway.begin_welcome(%s, %s)", [ctx.named("welcome"), _digest(ctx)])
+        cursor.execute("select slipway.begin_welcome(%s, %s)", [mail, digest(ctx.email)])
         verdict = str(cursor.fetchone()[0])
     let_go()
     return verdict
 
 
-def _hand_over(ctx: Context, message: Any) -> None:
+def _hand_over(mail: UUID, message: Any) -> None:
     """Send; a sending that surely did not happen is not counted."""
     handed_over = _watch_data(message.connection)
     try:
         message.send()
     except (smtplib.SMTPException, OSError) as error:
         if not handed_over() or isinstance(error, smtplib.SMTPDataError):
-            _take_back(ctx)
+            _take_back(mail)
         raise
 
 
@@ -134,9 +146,9 @@ def _watch_data(backend: Any) -> Callable[[], bool]:
     return lambda: bool(told)
 
 
-def _take_back(ctx: Context) -> None:
-    WelcomeMail.objects.filter(pk=ctx.named("welcome"), sends=1).delete()
-    WelcomeMail.objects.filter(pk=ctx.named("welcome"), sends=2).update(sends=1)
+def _take_back(mail: UUID) -> None:
+    WelcomeMail.objects.filter(pk=mail, sends=1).delete()
+    WelcomeMail.objects.filter(pk=mail, sends=2).update(sends=1)
 
 
 def _send_tomorrow(ctx: Context) -> None:
@@ -146,7 +158,3 @@ def _send_tomorrow(ctx: Context) -> None:
         args={"request_id": str(ctx.root)},
         due_at=timezone.now() + LATER,
     )
-
-
-def _digest(ctx: Context) -> bytes:
-    return hashlib.sha256(ctx.email.lower().encode()).digest()
