@@ -99,7 +99,7 @@ def join(*, token: str) -> Tenant:
     return tenant
 
 
-def _ask(function: str, *values: object) -> bool:
+def _ask(function: str, *values: UUID | str) -> bool:
     """Whether a function of tenants/sql/users.sql did its deed: the app role may not by itself."""
     with connection.cursor() as cursor:
         marks = ", ".join(["%s"] * len(values))

@@ -16,13 +16,16 @@ class TenantStatus(models.TextChoices):
     PROVISIONING = "provisioning"  # Being made; its address shows the set-up page (503).
     ACTIVE = "active"  # In use.
     SUSPENDED = "suspended"  # Closed for now by the platform (403); nothing is lost.
-    CLOSING = "closing"  # Given up; 30 days of grace (410), then purged.
+    CLOSING = "closing"  # Given up (410), and being undone; later also 30 days of grace.
     CLOSED = "closed"  # Purged (410); its slug stays in quarantine.
 
 
 # Each move, and the service that makes it.
 TRANSITIONS = {
     (TenantStatus.PROVISIONING, TenantStatus.ACTIVE),  # onboarding, step `announce`
+    (TenantStatus.PROVISIONING, TenantStatus.CLOSING),  # onboarding, when it is undone
+    (TenantStatus.ACTIVE, TenantStatus.CLOSING),  # onboarding, when nobody came and it is undone
+    (TenantStatus.CLOSING, TenantStatus.PROVISIONING),  # onboarding, undoing failed and is replayed
     (TenantStatus.ACTIVE, TenantStatus.SUSPENDED),  # services.suspend
     (TenantStatus.SUSPENDED, TenantStatus.ACTIVE),  # services.reopen
 }
