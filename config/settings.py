@@ -110,7 +110,8 @@ def database(name: str, role: str, *, pool: int) -> dict[str, Any]:
 
 # Behind a proxy that shares connections the backend's pid cannot be part of the signed context.
 DATABASE_PROXIED = yes_or_no("DATABASE_PROXIED", False)
-POOL_SIZE = whole_number("DATABASE_POOL_SIZE", 20, least=1, most=500)
+# Opened on demand. A drainer's steps hold one each, so no fewer than its slots (QUEUES, below).
+POOL_SIZE = whole_number("DATABASE_POOL_SIZE", 50, least=1, most=500)
 DATABASES = {"default": database("DATABASE_URL", "app", pool=POOL_SIZE)}
 if os.environ.get("OPERATOR_DATABASE_URL"):
     DATABASES["operator"] = database("OPERATOR_DATABASE_URL", "operator", pool=POOL_SIZE)
@@ -322,6 +323,7 @@ SLIPWAY: dict[str, Any] = {
     # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
     "BEAT": {
         "partitions": {"task": "jobs.partitions", "schedule": 3600.0},
+        "prune": {"task": "jobs.prune", "schedule": 3600.0},
         "reap": {"task": "onboarding.reap", "schedule": 3600.0},
         "sessions": {"task": "tenants.sessions", "schedule": 86400.0},
     },
@@ -336,5 +338,5 @@ SLIPWAY: dict[str, Any] = {
         # Whatever else is asked without a key, by client.
         "anonymous": (1200, 60),
     },
-    "RETENTION": {"attempts": 30},  # Days.
+    "RETENTION": {"attempts": 30, "works": 30},  # Days; works: finished jobs (jobs.pruning).
 }

@@ -97,6 +97,18 @@ class Job(Work):
     kind = models.CharField(max_length=60)
     args = models.JSONField(default=dict, blank=True)
 
+    class Meta(Work.Meta):
+        abstract = False
+        indexes = [
+            *Work.Meta.indexes,
+            # jobs.pruning: what was finished longest ago.
+            models.Index(
+                fields=["finished_at"],
+                name="job_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
+        ]
+
 
 class Drainer(models.Model):
     """One running drainer loop. Its beat says it lives; with dead_at set it never claims again."""
