@@ -18,6 +18,11 @@ from jobs.states import CANCELLABLE, Priority, State
 from tenants import audit
 
 OPERATOR = "operator"
+AFTER = {  # The state that a resolution moves a work to.
+    DeadLetter.Resolution.REPLAYED: State.PENDING,
+    DeadLetter.Resolution.DISCARDED: State.DISCARDING,
+    DeadLetter.Resolution.CANCELLED: State.CANCELLED,
+}
 
 
 def enqueue(
@@ -85,32 +90,36 @@ def discard(*, dead_letter: DeadLetter, actor: str, reason: str) -> None:
 
     Raises StaleState when it is not dead any more, ReasonMissing.
     """
-    queue = queue_named(dead_letter.queue)
     with transaction.atomic(using=OPERATOR):
         work = _locked(dead_letter.queue, dead_letter.work_id, State.DEAD_LETTER)
-        _move(
-            work,
-            State.DISCARDING,
-            due_at=Now(),
-            losses=0,
-            max_attempts=F("attempts") + queue.undo_policy.attempts,
-        )
+        _move_to_discarding(work, dead_letter.queue)
         _resolve(work, dead_letter.queue, DeadLetter.Resolution.DISCARDED, actor, reason)
-        wake_after_commit(dead_letter.queue, using=OPERATOR)
 
 
 def cancel(*, queue: str, work_id: UUID, actor: str, reason: str) -> None:
     """Withdraw a work that is not being done.
 
+    One that was begun, in a queue whose works can be undone, is discarded instead: what it made
+    would outlive it, and its address be free while it is not.
     Raises StaleState when it is being done, or is finished; ReasonMissing.
     """
     with transaction.atomic(using=OPERATOR):
         work = _locked(queue, work_id, *CANCELLABLE)
-        _move(work, State.CANCELLED, finished_at=Now())
-        if work.state == State.DEAD_LETTER:
-            _resolve(work, queue, DeadLetter.Resolution.CANCELLED, actor, reason)
+        if queue_named(queue).undo is not None and _was_begun(work):
+            _move_to_discarding(work, queue)
+            resolution = DeadLetter.Resolution.DISCARDED
         else:
-            _record(work, queue, "work.cancelled", State.CANCELLED, actor, reason)
+            _move(work, State.CANCELLED, finished_at=Now())
+            resolution = DeadLetter.Resolution.CANCELLED
+        if work.state == State.DEAD_LETTER:
+            _resolve(work, queue, resolution, actor, reason)
+        else:
+            _record(work, queue, f"work.{resolution}", AFTER[resolution], actor, reason)
+
+
+def _was_begun(work: Work) -> bool:
+    """Whether its step ever ran: a snooze takes the attempt back, and leaves its reason."""
+    return work.attempts > 0 or work.last_error != ""
 
 
 def _locked(queue: str, work_id: UUID, *states: State) -> Work:
@@ -129,6 +138,17 @@ def _move(work: Work, state: State, **columns: Any) -> None:
         raise StaleState(f"{work} is not {work.state} any more.")
 
 
+def _move_to_discarding(work: Work, queue: str) -> None:
+    _move(
+        work,
+        State.DISCARDING,
+        due_at=Now(),
+        losses=0,
+        max_attempts=F("attempts") + queue_named(queue).undo_policy.attempts,
+    )
+    wake_after_commit(queue, using=OPERATOR)
+
+
 def _resolve(
     work: Work, queue: str, resolution: DeadLetter.Resolution, actor: str, reason: str
 ) -> None:
@@ -138,12 +158,7 @@ def _resolve(
     open_letter.update(
         resolved_at=Now(), resolved_by=actor, resolution=resolution, why=reason[:500]
     )
-    after = {
-        DeadLetter.Resolution.REPLAYED: State.PENDING,
-        DeadLetter.Resolution.DISCARDED: State.DISCARDING,
-        DeadLetter.Resolution.CANCELLED: State.CANCELLED,
-    }[resolution]
-    _record(work, queue, f"work.{resolution}", after, actor, reason)
+    _record(work, queue, f"work.{resolution}", AFTER[resolution], actor, reason)
 
 
 def _record(work: Work, queue: str, action: str, after: State, actor: str, reason: str) -> None:

@@ -14,9 +14,7 @@ class State(models.TextChoices):
     FAILED = "failed"  # The last try failed; the promoter moves it to PENDING at due_at.
     SUCCEEDED = "succeeded"  # Done.
     DEAD_LETTER = "dead_letter"  # Out of attempts, or failed for good. Waits for an operator.
-    DISCARDING = (
-        "discarding"  # An operator gave it up; what it made is being undone, under a lease too.
-    )
+    DISCARDING = "discarding"  # It was given up; what it made is being undone, under a lease too.
     DISCARDED = "discarded"  # Given up, undone, with a reason in the audit trail.
     CANCELLED = "cancelled"  # Withdrawn before it ran.
     UNKNOWN = "unknown"  # Done or not: nobody can tell. Only in queues whose model says so.
@@ -40,6 +38,10 @@ TRANSITIONS = frozenset(
         (State.UNKNOWN, State.DEAD_LETTER),  # told afterwards that it failed for good
         (State.DEAD_LETTER, State.PENDING),  # services.replay
         (State.DEAD_LETTER, State.DISCARDING),  # services.discard
+        (State.SCHEDULED, State.DISCARDING),  # services.cancel of what was begun, here and below
+        (State.PENDING, State.DISCARDING),
+        (State.FAILED, State.DISCARDING),
+        (State.UNKNOWN, State.DISCARDING),
         (State.DISCARDING, State.DISCARDED),  # settle: undone
         (State.DISCARDING, State.DEAD_LETTER),  # settle: undoing ran out of attempts
         (State.SCHEDULED, State.CANCELLED),  # services.cancel

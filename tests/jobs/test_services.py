@@ -10,11 +10,12 @@ from jobs import services
 from jobs.errors import LeaseLost, ReasonMissing, StaleState, UnknownKind
 from jobs.fence import hold
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane
-from jobs.outcomes import Fail, Retry, Succeeded
+from jobs.outcomes import Fail, Retry, Snooze, Succeeded
 from tenants.context import tenant_context
 from tenants.errors import NoTenant
 from tenants.models import AuditEntry
 from tests.jobs.conftest import attempts_of, fresh, letter_of
+from tests.works.models import Telegram
 
 
 def enqueue(tenant, **options):
@@ -190,11 +191,56 @@ def test_what_is_not_being_done_can_be_cancelled(engine, state):
     assert AuditEntry.objects.using("operator").filter(target=f"parcels:{work.pk}").count() == 1
 
 
+def cancel(work, queue="parcels"):
+    services.cancel(queue=queue, work_id=work.pk, actor="operator:1", reason="withdrawn")
+    return fresh(work)
+
+
+def actions_on(work, queue="parcels"):
+    entries = AuditEntry.objects.using("operator").filter(target=f"{queue}:{work.pk}")
+    return list(entries.order_by("at").values_list("action", flat=True))
+
+
 def test_cancelling_the_dead_resolves_its_letter(engine):
-    work, letter = dead(engine)
-    services.cancel(queue="parcels", work_id=work.pk, actor="operator:1", reason="withdrawn")
+    (telegram,) = engine.add(Telegram)
+    (claim,) = engine.claim("telegrams", drainer=engine.drainer())
+    engine.settle((claim, Fail("never")))
+    letter = letter_of(telegram)
+    assert cancel(telegram, "telegrams").state == "cancelled"
     letter.refresh_from_db(using="operator")
-    assert (fresh(work).state, letter.resolution) == ("cancelled", "cancelled")
+    assert letter.resolution == "cancelled"
+
+
+@pytest.mark.parametrize("state", ["pending", "scheduled", "failed", "unknown"])
+def test_cancelling_what_was_begun_undoes_it_first(engine, state):
+    (work,) = engine.add(state=state, attempts=3, due_at="2100-01-01T00:00Z")
+    work = cancel(work)
+    assert (work.state, work.finished_at, work.max_attempts) == ("discarding", None, 6)
+    assert actions_on(work) == ["work.discarded"]
+    (claim,) = engine.claim_undo(drainer=engine.drainer())
+    engine.settle((claim, Succeeded()))
+    assert fresh(work).state == "discarded"
+
+
+def test_cancelling_the_dead_undoes_what_they_made_and_resolves_their_letter(engine):
+    work, letter = dead(engine)
+    assert cancel(work).state == "discarding"
+    letter.refresh_from_db(using="operator")
+    assert letter.resolution == "discarded"
+    assert actions_on(work) == ["work.dead_lettered", "work.discarded"]
+
+
+def test_cancelling_what_snoozed_half_way_undoes_it_although_no_attempt_counts(engine):
+    (work,) = engine.add()
+    (claim,) = engine.claim(drainer=engine.drainer())
+    engine.settle((claim, Snooze(60, "")))
+    assert fresh(work).attempts == 0
+    assert cancel(work).state == "discarding"
+
+
+def test_what_has_no_undo_is_cancelled_at_once_however_often_it_was_tried(engine):
+    (telegram,) = engine.add(Telegram, state="failed", attempts=2)
+    assert cancel(telegram, "telegrams").state == "cancelled"
 
 
 def test_what_is_being_done_cannot_be_cancelled(engine):
