@@ -45,6 +45,11 @@ class Queue:
     def table(self) -> str:
         return self.model._meta.db_table
 
+    @property
+    def undo_slots(self) -> int:
+        """How many of the slots may be undoing at once: a quarter, and at least one."""
+        return max(1, self.slots // 4)
+
     def policy(self, claim: Claim) -> retry.Policy:
         """The policy that judges this try."""
         return self.undo_policy if claim.discarding else self.policy_of(claim.data)

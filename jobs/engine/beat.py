@@ -79,6 +79,15 @@ class Beat(threading.Thread):
         return self.fresh and now() - self._steady_since > STEADY
 
     def run(self) -> None:
+        """Beat until stopped. A drainer without its beat may start nothing: it ends with it."""
+        try:
+            self._beat_on()
+        except Exception as error:
+            log.exception("beat_failed", drainer=self._drainer)
+            if not self._stopping.is_set():
+                self._on_death(f"its beat failed: {type(error).__name__}")
+
+    def _beat_on(self) -> None:
         due_at = now() + EVERY
         while not self._stopping.wait(1.0):
             if now() < due_at:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 LAST_ERROR_LENGTH = 500
 ATTEMPT_ERROR_LENGTH = 4000
 BODY_LENGTH = 64 * 1024
+DOCUMENT_LENGTH = 512 * 1024  # Bytes of JSON; 500 attempts must fit into one statement.
 
 
 def text(value: object, length: int) -> str:
@@ -14,12 +17,29 @@ def text(value: object, length: int) -> str:
     return plain.encode("utf-8", "replace").decode("utf-8")[:length]
 
 
+def said(error: BaseException) -> str:
+    """What `error` says of itself, with its type's name."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be read)"
+    return f"{type(error).__name__}: {message[:ATTEMPT_ERROR_LENGTH]}"
+
+
+def document(value: Any) -> bytes:
+    """`value` as encoded JSON that can be stored; in place of one too long, a note that says so."""
+    encoded = orjson.dumps(json(value))
+    if len(encoded) > DOCUMENT_LENGTH:
+        return orjson.dumps({"left_out": f"{len(encoded)} bytes"})
+    return encoded
+
+
 def json(value: Any, depth: int = 8) -> Any:
     """`value` as JSON that can be stored: strings cleaned and cut, foreign types as text."""
     if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
         return value
     if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
+        return float(value) if value == value and abs(value) != float("inf") else None
     if isinstance(value, bytes):
         return text(value.decode("utf-8", "replace"), BODY_LENGTH)
     if depth and isinstance(value, Mapping):

@@ -35,6 +35,7 @@ POLL = 1.0  # Seconds between looks, give or take a fifth.
 CLAIM_GAP = 0.02  # Seconds between two claims of a queue that has few slots free.
 ROUNDS = 32  # Claims in a row from one queue before the others have their turn.
 SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody does.
+UNDO_GAP = 0.1  # Seconds from the end of an undoing to the next look, for more of them.
 LAST_CLAIM = 5.0  # Seconds for the claim in progress when the drainer is stopped.
 LEAVE = 10.0  # Seconds to say goodbye to the database at the end.
 
@@ -66,6 +67,7 @@ class Drainer:
         self._link = Link("claim")
         self._threads = Threads()
         self._busy = dict.fromkeys(self.queues, 0)
+        self._undoing = dict.fromkeys(self.queues, 0)  # Of the busy ones.
         self._held: set[tuple[Any, int]] = set()  # (id, lease), from claim until settled.
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted: set[str] = set()
@@ -155,6 +157,8 @@ class Drainer:
     async def _tick(self) -> None:
         while True:
             self._beat.tick()
+            if not self._beat.is_alive():
+                self.on_death("its beat has ended")
             if self._threads.written_off > max(4, self.slots // 2):
                 self.on_death(
                     f"{self._threads.written_off} threads hang in steps past their deadline"
@@ -259,7 +263,8 @@ class Drainer:
         return True
 
     async def _claim_undo(self, queue: Queue) -> None:
-        slots = self._free(queue)
+        """Undoing is in no hurry, and may hang: what is to be done keeps the most of the slots."""
+        slots = min(self._free(queue), queue.undo_slots - self._undoing[queue.name])
         if slots > 0 and self._beat.fresh:
             claims = await self._link.run(
                 partial(claim_undo, queue=queue, drainer=self.id, slots=slots)
@@ -289,6 +294,7 @@ class Drainer:
                 self._hand_back(one)
                 continue
             self._busy[queue.name] += 1
+            self._undoing[queue.name] += one.discarding
             task = asyncio.create_task(self._do(queue, one))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -299,11 +305,14 @@ class Drainer:
             outcome = await trying.attempt(one, queue)
         finally:
             self._busy[queue.name] -= 1
+            self._undoing[queue.name] -= one.discarding
         elapsed = time.monotonic() - began_at
         self._settler.put(
             verdict.settle(one, outcome, queue=queue, elapsed=elapsed, random=random.random)
         )
         self.want(queue.name)
+        if one.discarding:
+            self._look_at = min(self._look_at, time.monotonic() + UNDO_GAP)
 
     def _hand_back(self, one: Claim) -> None:
         self._held.add((one.id, one.lease))

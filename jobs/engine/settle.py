@@ -5,7 +5,6 @@ be written never blocks what can: refused data splits the batch until the culpri
 an attempt that finds no partition is logged instead, while its work moves on.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, date
 from typing import Any
@@ -25,6 +24,15 @@ from jobs.states import FINISHED
 log = structlog.get_logger(__name__)
 
 REFUSED = (psycopg.DataError, psycopg.IntegrityError)
+# Operational errors that the batch itself may be the cause of: the same batch would meet them for
+# ever. The connection is none the worse for them.
+OVERDONE = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.QueryCanceled,  # statement_timeout, or somebody's pg_cancel_backend.
+    psycopg.errors.OutOfMemory,
+)
+PATIENCE = 3  # Tries at a settlement alone that meets one of these: the server may be at fault too.
 
 SETTLE = """
 update {table} w set
@@ -78,22 +86,27 @@ from letter join given using (id)
 Held = tuple[Any, int]  # A work's id and the lease it was settled under.
 
 
-async def settle(connection: AsyncConnection[Any], batch: Sequence[Settlement]) -> set[Held]:
+async def settle(
+    connection: AsyncConnection[Any], batch: Sequence[Settlement], *, nth: int = 1
+) -> set[Held]:
     """Write a batch; the (id, lease) of those that were still ours.
 
     Raises one of link.LOST when the connection is lost or two transactions got in each
-    other's way: settle the same batch again then, the fence makes that safe.
+    other's way: settle the same batch again then, the fence makes that safe. What the batch itself
+    may have caused (OVERDONE) splits it, as refused data does.
     """
     try:
         async with connection.transaction():
             return await _write(connection, batch)
-    except LOST:
-        raise
     except psycopg.Error as error:
+        if _is_passing(error):
+            raise
         if len(batch) > 1:
             middle = len(batch) // 2
             first = await settle(connection, batch[:middle])
             return first | await settle(connection, batch[middle:])
+        if isinstance(error, OVERDONE) and nth < PATIENCE:
+            return await settle(connection, batch, nth=nth + 1)
         return await _settle_without(connection, batch[0], error)
 
 
@@ -106,12 +119,17 @@ async def _settle_without(
     try:
         async with connection.transaction():
             return await _write(connection, [unsettled(settlement, said)])
-    except LOST:
-        raise
     except psycopg.Error as again:
+        if _is_passing(again):
+            raise
         # The drainer's sweep hands it back in a minute: it stays work, whatever is wrong here.
         log.critical("settlement_impossible", work=str(claim.id), error=_said(again))
         return set()
+
+
+def _is_passing(error: psycopg.Error) -> bool:
+    """Whether the same batch may get through the next time."""
+    return isinstance(error, LOST) and not isinstance(error, OVERDONE)
 
 
 def _said(error: psycopg.Error) -> str:
@@ -196,8 +214,7 @@ def _row(one: Settlement) -> dict[str, Any]:
         "error": _last_error(one),
         "uncounted": 0 if one.counted else 1,
         "lost": 1 if one.lost else 0,
-        # Python's own encoder takes what orjson refuses; then the database refuses it, alone.
-        "patch": orjson.Fragment(json.dumps(one.patch)) if one.patch else None,
+        "patch": _encoded(one.patch),
     }
 
 
@@ -235,12 +252,11 @@ def _last_error(one: Settlement) -> str | None:
 
 
 def _exchange(one: Settlement) -> dict[str, Any]:
-    if one.exchange is None:
-        return {}
-    return {
-        "request": clean.json(one.exchange.request),
-        "response": clean.json(one.exchange.response),
-    }
+    return {"request": _encoded(one.request), "response": _encoded(one.response)}
+
+
+def _encoded(document: bytes | None) -> orjson.Fragment | None:
+    return None if document is None else orjson.Fragment(document)
 
 
 async def _execute(

@@ -6,6 +6,7 @@ import time
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from jobs.engine import clean
 from jobs.engine.calling import call
 from jobs.engine.threads import StepDied
 from jobs.outcomes import Outcome, Succeeded, Unknown
@@ -57,8 +58,4 @@ async def _guarded(step: Step, claim: Claim) -> Outcome:
 
 def _raised(error: BaseException) -> Unknown:
     log.warning("step_raised", exc_info=error)
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its message cannot be read)"
-    return Unknown(f"{type(error).__name__}: {message[:4000]}")
+    return Unknown(clean.said(error))

@@ -1,9 +1,20 @@
-"""From outcome to settlement: what a try's end means for the work. Randomness is passed in."""
+"""From outcome to settlement: what a try's end means for the work. Randomness is passed in.
 
-from collections.abc import Callable
+Whatever a step returns becomes a settlement here, encoded and ready to be written: an outcome that
+cannot be settled is a failure of its own work, and never of the batch that it is written with.
+"""
+
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+import structlog
+
+from jobs.engine import clean
 from jobs.models import Attempt, DeadLetter
 from jobs.outcomes import Exchange, Fail, Outcome, Retry, Snooze, Succeeded, Unknown
 from jobs.registry import Queue
@@ -11,7 +22,11 @@ from jobs.retry import Policy
 from jobs.states import State
 from jobs.steps import Claim
 
+log = structlog.get_logger(__name__)
+
 POISONOUS = 3  # Losses in a row.
+PATCH_LENGTH = 1024 * 1024  # Bytes of JSON; 500 patches must fit into one statement.
+LONGEST_DELAY = 3e9  # Seconds: a century, which Postgres can still add to now().
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +41,22 @@ class Settlement:
     lost: bool = False
     came: Attempt.Came | None = None  # None: no attempt row.
     duration_ms: int | None = None
-    exchange: Exchange | None = None
-    patch: dict[str, Any] | None = None
+    request: bytes | None = None  # JSON, as are the next two.
+    response: bytes | None = None
+    patch: bytes | None = None
     dead: DeadLetter.Reason | None = None
 
 
 def settle(
     claim: Claim, outcome: Outcome, *, queue: Queue, elapsed: float, random: Callable[[], float]
 ) -> Settlement:
-    """What `outcome` means after `elapsed` seconds of trying."""
-    judged = _judge(claim, outcome, queue, random, elapsed)
+    """What `outcome` means after `elapsed` seconds of trying. Always a settlement."""
+    try:
+        judged = _judge(claim, outcome, queue, random, elapsed)
+    except Exception as error:  # A step may return anything, whatever its types say.
+        log.exception("outcome_unsettled", queue=claim.queue, work=str(claim.id))
+        why = f"the step's outcome cannot be settled: {clean.said(error)}"
+        judged = _dead(claim, why, None, DeadLetter.Reason.FAILED)
     return replace(judged, duration_ms=min(int(elapsed * 1000), 2**31 - 1))
 
 
@@ -49,22 +70,22 @@ def _judge(
                 State.DISCARDED if claim.discarding else State.SUCCEEDED,
                 error="",
                 came=Attempt.Came.SUCCEEDED,
-                exchange=outcome.exchange,
-                patch=dict(outcome.patch) if outcome.patch else None,
+                patch=_patch(outcome.patch) if outcome.patch else None,
+                **_exchange(outcome.exchange),
             )
         case Snooze():
             waiting = State.DISCARDING if claim.discarding else State.SCHEDULED
-            delay = max(0.0, outcome.delay)
-            return Settlement(claim, waiting, delay=delay, error=outcome.reason, counted=False)
+            delay, reason = _seconds(outcome.delay), _text(outcome.reason)
+            return Settlement(claim, waiting, delay=delay, error=reason, counted=False)
         case Fail():
             return _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.FAILED)
         case Unknown() if queue.model.never_twice and not claim.discarding:
             return Settlement(
                 claim,
                 State.UNKNOWN,
-                error=outcome.error,
+                error=_text(outcome.error),
                 came=Attempt.Came.UNKNOWN,
-                exchange=outcome.exchange,
+                **_exchange(outcome.exchange),
             )
         case Unknown():
             again = Retry(outcome.error, exchange=outcome.exchange)
@@ -107,7 +128,10 @@ def unsettled(settlement: Settlement, error: str) -> Settlement:
             claim, f"its result could not be written: {error}", None, DeadLetter.Reason.FAILED
         )
     return replace(
-        settlement, error=settlement.error and f"unwritable error: {error}", exchange=None
+        settlement,
+        error=settlement.error and f"unwritable error: {error}",
+        request=None,
+        response=None,
     )
 
 
@@ -122,10 +146,10 @@ def _retry(
     return Settlement(
         claim,
         State.DISCARDING if claim.discarding else State.FAILED,
-        delay=policy.delay(nth, random=random, retry_after=outcome.after),
-        error=outcome.error,
+        delay=_seconds(policy.delay(nth, random=random, retry_after=outcome.after)),
+        error=_text(outcome.error),
         came=Attempt.Came.RETRY,
-        exchange=outcome.exchange,
+        **_exchange(outcome.exchange),
     )
 
 
@@ -135,8 +159,50 @@ def _dead(
     return Settlement(
         claim,
         State.DEAD_LETTER,
-        error=error,
+        error=_text(error),
         came=Attempt.Came.FAILED,
-        exchange=exchange,
         dead=DeadLetter.Reason.UNDO if claim.discarding else reason,
+        **_exchange(exchange),
     )
+
+
+def _text(error: object) -> str:
+    """Never None, which would leave the last error standing, and never empty."""
+    said = "" if error is None else clean.text(error, clean.ATTEMPT_ERROR_LENGTH)
+    return said or "the step did not say why"
+
+
+def _seconds(delay: float) -> float:
+    """A delay that can be written. Raises ValueError for what is no number."""
+    seconds = float(delay)
+    if seconds != seconds:
+        raise ValueError("a delay of NaN seconds")
+    return min(max(0.0, seconds), LONGEST_DELAY)
+
+
+def _exchange(exchange: Exchange | None) -> dict[str, Any]:
+    """The settlement's columns for what was asked and answered."""
+    if exchange is None:
+        return {}
+    answered = exchange.response is not None
+    return {
+        "request": clean.document(exchange.request),
+        "response": clean.document(exchange.response) if answered else None,
+    }
+
+
+def _patch(patch: Mapping[str, Any]) -> bytes:
+    # Python's own encoder takes what orjson refuses; then the database refuses it, alone.
+    encoded = json.dumps(dict(patch), default=_plain).encode()
+    if len(encoded) > PATCH_LENGTH:
+        raise ValueError(f"a patch of {len(encoded)} bytes")
+    return encoded
+
+
+def _plain(value: object) -> str:
+    """What a column takes as text."""
+    if isinstance(value, UUID | Decimal):
+        return str(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} cannot be written in a patch")

@@ -131,6 +131,11 @@ def all_are(state: str, works: list[Work]) -> bool:
     return not rows.exclude(state=state).exists()
 
 
+def in_state(state: str, works: list[Work]) -> int:
+    rows = type(works[0]).objects.using("operator").filter(pk__in=[work.pk for work in works])
+    return rows.filter(state=state).count()
+
+
 def traces(work: Work, what: str) -> list[Trace]:
     return list(Trace.objects.using("operator").filter(work_id=work.pk, what=what).order_by("id"))
 

@@ -49,7 +49,7 @@ def test_drainers_reconnect_and_lose_nothing(own):
         enough = (n + 1) * 300 // (RESTARTS + 2)
         until(lambda enough=enough: (ask(url, done) or [(0,)])[0][0] >= enough, 60)
         server.stop("immediate" if n % 2 else "fast")
-        time.sleep(AWAY)
+        time.sleep(AWAY)  # The outage itself.
         server.start()
     until(lambda: ask(url, done) == [(300,)], 90, processes[0].said()[-3000:])
     assert all(process.alive for process in processes)

@@ -6,7 +6,7 @@ from django.conf import settings
 
 from config import celery
 from config.redis import client
-from tests.chaos.conftest import LONG, all_are, enqueue, state_of, traces, until
+from tests.chaos.conftest import LONG, all_are, enqueue, in_state, state_of, traces, until
 
 AWAY = 120 if LONG else 5  # Seconds.
 
@@ -16,9 +16,9 @@ def test_two_drainers_on_one_lane_do_every_work_once_while_redis_is_flushed(yard
     for process in (first, second):
         until(lambda process=process: yard.beating(process), 30)
     works = enqueue("sleep 0.05", count=300)
-    for _ in range(5):
+    for done in range(0, 250, 50):  # A flush now and then, all along the way.
+        until(lambda done=done: in_state("succeeded", works) >= done, 30)
         client().flushall()
-        time.sleep(0.2)
     until(lambda: all_are("succeeded", works), 60)
     began = [trace for work in works for trace in traces(work, "began")]
     assert len(began) == len(works)

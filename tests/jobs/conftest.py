@@ -2,7 +2,10 @@
 
 import asyncio
 import itertools
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from psycopg import AsyncConnection
 from jobs.engine import claim as claiming
 from jobs.engine import link, look, rescue, verdict
 from jobs.engine import settle as settling
+from jobs.engine.drainer import Drainer as Loop
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Work
 from jobs.outcomes import Outcome
 from jobs.registry import queue
@@ -145,6 +149,33 @@ def withdraw_everything() -> None:
         rows.filter(~Q(state__in=FINISHED)).update(state="cancelled", lease=None, drainer=None)
     Lane.objects.using("operator").all().delete()
     Drainer.objects.using("operator").all().delete()
+
+
+def wait(condition, seconds=10):
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
+
+
+def drain(until, *, name="telegrams", seconds=15.0, meanwhile=None, **changes):
+    """Run a loop for one queue in this process until something holds; what it died of."""
+    died = []
+    served = {name: replace(queue(name), **changes)}
+    drainer = Loop(served=served, on_death=died.append)
+    ran = threading.Thread(target=lambda: asyncio.run(drainer.run()))
+    ran.start()
+    try:
+        ends_at = time.monotonic() + seconds
+        while not until(drainer, died):
+            assert time.monotonic() < ends_at
+            if meanwhile is not None:
+                meanwhile(drainer)
+            time.sleep(0.02)
+    finally:
+        drainer.stop()
+        ran.join()
+    return died
 
 
 @pytest.fixture

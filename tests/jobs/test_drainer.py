@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -14,41 +13,18 @@ import pytest
 from aiosmtpd.controller import Controller
 from django.core import mail
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connections, transaction
 
 from config.redis import client
 from jobs import hints, services
 from jobs.engine import beat, link
 from jobs.engine.beat import Beat
-from jobs.engine.drainer import Drainer
 from jobs.mail import send
 from jobs.models import Drainer as DrainerRow
 from jobs.outcomes import Fail, Retry, Succeeded
-from jobs.registry import queue
 from tenants.context import tenant_context
-from tests.jobs.conftest import attempts_of, fresh
+from tests.jobs.conftest import attempts_of, drain, fresh, wait
 from tests.works.models import Telegram
-
-
-def drain(until, *, seconds=15.0, meanwhile=None, **changes):
-    """Run a loop for the telegrams in this process until something holds."""
-    died = []
-    served = {"telegrams": replace(queue("telegrams"), **changes)}
-    drainer = Drainer(served=served, on_death=died.append)
-    ran = threading.Thread(target=lambda: asyncio.run(drainer.run()))
-    ran.start()
-    try:
-        ends_at = time.monotonic() + seconds
-        while not until(drainer, died):
-            assert time.monotonic() < ends_at
-            if meanwhile is not None:
-                meanwhile(drainer)
-            time.sleep(0.02)
-    finally:
-        drainer.stop()
-        ran.join()
-    return died
-
 
 # ---- hints ----
 
@@ -150,7 +126,7 @@ def test_too_many_threads_that_hang_end_the_process(engine):
     assert "hang in steps past their deadline" in died[0]
 
 
-def test_a_loop_that_is_stuck_gets_no_beat_and_one_that_turns_does(engine, monkeypatch):
+def test_a_loop_that_is_stuck_gets_no_beat_and_one_that_turns_does(engine, monkeypatch, caplog):
     monkeypatch.setattr(beat, "EVERY", 0.1)
     monkeypatch.setattr(beat, "STUCK", 1.5)
     me = engine.drainer(silent=60)
@@ -161,10 +137,13 @@ def test_a_loop_that_is_stuck_gets_no_beat_and_one_that_turns_does(engine, monke
         row = DrainerRow.objects.using("operator").get(pk=me)
         return (datetime.now(UTC) - row.beat_at).total_seconds() < 30 and row.busy == 3
 
+    def found_stuck(times):
+        return caplog.text.count("loop_stuck") >= times
+
     wait(beaten)
-    time.sleep(2)  # No tick for longer than STUCK.
+    wait(lambda: found_stuck(1))  # Nobody ticks.
     engine.silence(me)
-    time.sleep(1.5)
+    wait(lambda: found_stuck(3))
     assert not beaten()
     heart.tick()
     wait(beaten)
@@ -180,6 +159,52 @@ def test_a_beat_that_finds_its_row_dead_ends_the_process(engine, monkeypatch):
     engine.sql("update jobs_drainer set dead_at = now() where id = %s", me)
     wait(lambda: died)
     heart.stop()
+
+
+def test_a_beat_that_fails_in_any_way_ends_the_process(engine, monkeypatch, superuser):
+    monkeypatch.setattr(beat, "EVERY", 0.1)
+    died = []
+    heart = Beat(engine.drainer(), busy=lambda: 0, on_death=died.append)
+    superuser.execute("revoke update on jobs_drainer from slipway_operator")
+    try:
+        heart.start()
+        wait(lambda: died)
+    finally:
+        superuser.execute("grant update on jobs_drainer to slipway_operator")
+    assert died == ["its beat failed: InsufficientPrivilege"]
+    wait(lambda: not heart.is_alive())
+
+
+def test_a_drainer_whose_beat_has_ended_ends_the_process(engine):
+    def end_the_beat(drainer):
+        if hasattr(drainer, "_beat"):
+            drainer._beat.stop()
+
+    died = drain(lambda drainer, died: died, meanwhile=end_the_beat)
+    assert died[0] == "its beat has ended"
+
+
+def test_each_slot_of_the_shipped_queues_finds_a_connection(engine, settings):
+    slots = sum(settings.SLIPWAY["QUEUES"][name]["slots"] for name in ("onboarding", "jobs"))
+    telegrams = engine.add(Telegram, count=slots, max_attempts=1)
+    all_at_once = threading.Barrier(slots, timeout=20)
+
+    def hold_a_connection(claim):
+        with connections["default"].cursor():
+            all_at_once.wait()
+        return Succeeded()
+
+    def done(*_):
+        return all(state != "pending" for state in states()) and "processing" not in states()
+
+    def states():
+        rows = Telegram.objects.using("operator").filter(pk__in=[one.pk for one in telegrams])
+        return list(rows.values_list("state", flat=True))
+
+    windows = {"lane_window": slots, "tenant_window": slots, "slots": slots}
+    drain(done, step=hold_a_connection, seconds=30, **windows)
+    connections["default"].close_pool()
+    assert states() == ["succeeded"] * slots
 
 
 def test_whoever_comes_back_first_judges_nobody_yet(monkeypatch):
@@ -199,13 +224,6 @@ def test_its_connections_are_the_operators_and_cannot_hold_locks_for_long():
     given = link.parameters("test")
     assert given["user"] == "slipway_operator"
     assert "idle_in_transaction_session_timeout=10s" in given["options"]
-
-
-def wait(condition, seconds=10):
-    ends_at = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.05)
 
 
 # ---- mail ----
