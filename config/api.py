@@ -96,7 +96,10 @@ class LeanAPIView(APIView):
     renderer_classes = (JSONRenderer,)
     parser_classes = (JSONParser,)
     content_negotiation_class = NoNegotiation
-    bodies: ClassVar[Mapping[str, type[msgspec.Struct]]] = {}  # What decode() reads; for OpenAPI.
+    # What decode() reads, what is answered, and what may be sent beside: see config.openapi.
+    bodies: ClassVar[Mapping[str, type[msgspec.Struct]]] = {}
+    answers: ClassVar[Mapping[str, Any]] = {}
+    parameters: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     authentication_classes = ()
     permission_classes = ()
     throttle_classes = ()

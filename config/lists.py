@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Generic, TypedDict, TypeVar
 
 from django.http import HttpRequest
 from rest_framework.request import Request
@@ -20,7 +20,15 @@ LARGEST_LIMIT = 100
 _LONGEST_CURSOR = 200
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+class Page(TypedDict, Generic[T]):
+    """One page of a list; `next_cursor` is null on the last one."""
+
+    data: list[T]
+    next_cursor: str | None
 
 
 class InvalidParameter(Problem):
@@ -70,8 +78,8 @@ def row_number(text: str) -> int:
 
 
 def page(
-    rows: Iterable[T], *, limit: int, show: Callable[[T], Any], place: Callable[[T], str]
-) -> dict[str, Any]:
+    rows: Iterable[T], *, limit: int, show: Callable[[T], S], place: Callable[[T], str]
+) -> Page[S]:
     """One page from `limit + 1` rows: what `show` makes of each, and the `place` of the last."""
     shown = list(rows)
     more = len(shown) > limit

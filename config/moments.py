@@ -1,6 +1,12 @@
 """Points in time as callers write them."""
 
 from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+# How answers name a point in time: RFC 3339, always with its zone.
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def utc(moment: datetime) -> datetime:

@@ -1,9 +1,12 @@
 """The OpenAPI document, made from what the views already say of themselves.
 
-A view's `bodies` maps methods to the Structs that `decode` reads, its `filters` names the query
-parameters, its `scopes` the scopes. Served at /v1/openapi.json; made once in each process.
+A view's `bodies` maps methods to the Structs that `decode` reads. Its `answers` maps them to what
+they answer: a TypedDict (with 200), or status codes and their TypedDicts, None for no body. Its
+`filters` names the query parameters of GET, `parameters` others ({"DELETE": {"reason": "query"}}),
+its `scopes` the scopes. Served at /v1/openapi.json; made once in each process.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -48,32 +51,33 @@ _PAGE = {
 
 
 class LeanSchema(AutoSchema):
-    """Reads `bodies`, `filters` and `scopes` of a LeanAPIView. DRF serializers work as ever."""
+    """Reads what a LeanAPIView says of itself. DRF serializers work as ever."""
 
     def get_request_serializer(self) -> Any:
         shape = getattr(self.view, "bodies", {}).get(self.method)
-        if shape is None:
-            return None
-        (schema,), components = msgspec.json.schema_components(
-            [shape], ref_template=_REFERENCE, schema_hook=_choices
-        )
-        for name, component in components.items():
-            self._register(name, component)
-        return {"application/json": schema}
+        return None if shape is None else {"application/json": self._schema_of(shape)}
 
     def get_response_serializers(self) -> Any:
-        answers: dict[str, Any] = {"200": {"type": "object"}}
-        if self.method == "DELETE":
-            answers = {"204": None}
+        answers = getattr(self.view, "answers", {}).get(self.method)
+        if not isinstance(answers, Mapping):
+            answers = {204 if self.method == "DELETE" else 200: answers}
         self._register("Problem", _PROBLEM)
         problem = {"$ref": _REFERENCE.format(name="Problem")}
-        return answers | {("4XX", "application/problem+json"): problem}
+        described = {str(status): self._schema_of(shape) for status, shape in answers.items()}
+        return described | {("4XX", "application/problem+json"): problem}
 
     def get_override_parameters(self) -> list[Any]:
         return []
 
     def _get_parameters(self) -> list[dict[str, Any]]:
         parameters: list[dict[str, Any]] = super()._get_parameters()
+        others = getattr(self.view, "parameters", {}).get(self.method, {})
+        if getattr(self.view, "tenant_required", False):
+            others = {"Slipway-Tenant": "header", **others}
+        parameters += [
+            {"name": name, "in": place, "schema": {"type": "string"}}
+            for name, place in others.items()
+        ]
         filters = getattr(self.view, "filters", None)
         if self.method == "GET" and filters is not None:
             known = {name: {"type": "string"} for name in filters} | _PAGE
@@ -96,6 +100,17 @@ class LeanSchema(AutoSchema):
 
     def get_tags(self) -> list[str]:
         return [str(self.path).removeprefix("/v1/").partition("/")[0]]
+
+    def _schema_of(self, shape: Any) -> dict[str, Any] | None:
+        """The JSON Schema of a Struct or TypedDict, its parts among the document's components."""
+        if shape is None:
+            return None
+        (schema,), components = msgspec.json.schema_components(
+            [shape], ref_template=_REFERENCE, schema_hook=_choices
+        )
+        for name, component in components.items():
+            self._register(name, component)
+        return schema
 
     def _register(self, name: str, schema: dict[str, Any]) -> None:
         kind = ResolvedComponent.SCHEMA

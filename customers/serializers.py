@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from config.ids import format_id
+from config.moments import Moment
 from config.problems import FieldError
 from config.spelling import EMAIL_MOST, Flaw, email_flaw, unseen_flaw
 from customers.models import ATTRIBUTES_LIMIT, Consent, Customer
@@ -60,7 +61,23 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
         return fields
 
 
-def customer_as_json(customer: Customer) -> dict[str, Any]:
+class CustomerAnswer(TypedDict):
+    """A customer of the tenant."""
+
+    id: str
+    external_id: str | None
+    name: str
+    phone: str
+    email: str
+    attributes: dict[str, Any]
+    lifetime_value: str
+    last_purchase_at: Moment | None
+    consent: str
+    created_at: Moment
+    updated_at: Moment
+
+
+def customer_as_json(customer: Customer) -> CustomerAnswer:
     return {
         "id": format_id("cus", customer.pk),
         "external_id": customer.external_id,

@@ -15,6 +15,7 @@ from config.api import decode
 from config.ids import parse_id
 from config.lists import (
     InvalidParameter,
+    Page,
     page,
     read_cursor,
     read_limit,
@@ -25,7 +26,13 @@ from customers import services
 from customers.errors import CustomerNotFound
 from customers.models import Consent, Customer
 from customers.phones import normalise
-from customers.serializers import CustomerChange, amount, amount_flaw, customer_as_json
+from customers.serializers import (
+    CustomerAnswer,
+    CustomerChange,
+    amount,
+    amount_flaw,
+    customer_as_json,
+)
 from tenants.auth import Caller, CallerView
 
 
@@ -65,6 +72,7 @@ class Customers(CallerView):
     tenant_required = True
     scopes = {"GET": "customers:read", "POST": "customers:write"}
     bodies = {"POST": CustomerChange}
+    answers = {"GET": Page[CustomerAnswer], "POST": {201: CustomerAnswer}}
     filters = FILTERS
 
     def get(self, request: Request) -> Response:
@@ -93,6 +101,7 @@ class OneCustomer(CallerView):
         "DELETE": "customers:write",
     }
     bodies = {"PATCH": CustomerChange}
+    answers = {"GET": CustomerAnswer, "PATCH": CustomerAnswer, "DELETE": {204: None}}
 
     def get(self, request: Request, customer_id: str) -> Response:
         customer = Customer.objects.filter(pk=parse_id("cus", customer_id)).first()
