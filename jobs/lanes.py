@@ -11,9 +11,7 @@ from tenants import audit
 OPERATOR = "operator"
 
 
-def pause(
-    *, key: str, until: datetime, actor: str, reason: str, tenant_id: int | None = None
-) -> None:
+def pause(*, key: str, tenant_id: int, until: datetime, actor: str, reason: str) -> None:
     """Claim nothing from a lane before `until`. What already runs goes on.
 
     Raises ReasonMissing.
@@ -23,20 +21,17 @@ def pause(
     with transaction.atomic(using=OPERATOR):
         Lane.objects.using(OPERATOR).update_or_create(
             key=key,
+            tenant_id=tenant_id,
             defaults={"paused_until": until, "paused_why": reason[:200]},
-            create_defaults={
-                "tenant_id": tenant_id,
-                "paused_until": until,
-                "paused_why": reason[:200],
-            },
         )
         _record(key, "lane.paused", actor, reason, tenant_id, {"until": until.isoformat()})
 
 
-def resume(*, key: str, actor: str, reason: str = "", tenant_id: int | None = None) -> None:
+def resume(*, key: str, tenant_id: int, actor: str, reason: str = "") -> None:
     """Claim from a lane again; drainers see it with their next look."""
     with transaction.atomic(using=OPERATOR):
-        Lane.objects.using(OPERATOR).filter(key=key).update(paused_until=None, paused_why="")
+        lane = Lane.objects.using(OPERATOR).filter(tenant_id=tenant_id, key=key)
+        lane.update(paused_until=None, paused_why="")
         _record(key, "lane.resumed", actor, reason, tenant_id, {"until": None})
 
 
@@ -45,7 +40,7 @@ def _record(
     action: str,
     actor: str,
     reason: str,
-    tenant_id: int | None,
+    tenant_id: int,
     after: dict[str, str | None],
 ) -> None:
     audit.record(

@@ -1,5 +1,6 @@
 """Work and what surrounds it: who does it, how its lanes are held back, what each try came to."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.db import models
@@ -27,6 +28,12 @@ class Work(TenantOwned):
     # Columns that a claim carries to the step, and those that Succeeded(patch=…) may write.
     claimed: ClassVar[tuple[str, ...]] = ()
     patchable: ClassVar[tuple[str, ...]] = ()
+    # What else a claim carries, from other tables: name → SQL expression, over `carried_from`,
+    # which joins `taken`. Always by composite keys, tenant first.
+    carried: ClassVar[Mapping[str, str]] = {}
+    carried_from: ClassVar[str] = ""
+    # The column that names where the work goes: a drainer sends only so much there at once.
+    destination: ClassVar[str | None] = None
     # Whether lanes may be ordered by seq: then only the lowest unfinished work of a lane runs.
     ordered: ClassVar[bool] = False
     # Whether a work that was lost in mid-step becomes UNKNOWN, since it must not happen twice.
@@ -131,16 +138,34 @@ class Lane(models.Model):
 
     tenant_isolated: ClassVar[bool] = True
 
-    key = models.CharField(max_length=100, primary_key=True, db_collation="C")
+    id = models.BigAutoField(primary_key=True)
     tenant = models.ForeignKey(
-        Tenant, models.DO_NOTHING, null=True, db_constraint=False, related_name="+", db_index=False
+        Tenant,
+        models.DO_NOTHING,
+        default=current_tenant_id,
+        db_constraint=False,
+        related_name="+",
+        db_index=False,
     )
+    key = models.CharField(max_length=100, db_collation="C")
     paused_until = models.DateTimeField(null=True)  # "infinity" is not used: a far date is.
-    paused_why = models.CharField(max_length=200, blank=True, default="")
+    paused_why = models.CharField(max_length=200, blank=True, **_both(""))
     window = models.IntegerField(null=True)  # Takes the place of the queue's lane_window.
     rate = models.FloatField(null=True)  # Works a second, all drainers together.
-    weight = models.FloatField(default=1.0)
-    failing_since = models.DateTimeField(null=True)
+    weight = models.FloatField(**_both(1.0))
+
+    # ---- The engine's ----
+    tokens = models.FloatField(null=True)  # Of the rate: what was left at refilled_at.
+    refilled_at = models.DateTimeField(null=True)
+    failures = models.IntegerField(**_both(0))  # In a row.
+    trips = models.IntegerField(**_both(0))  # Of the breaker, in a row; not 0: open, or half open.
+    failing_since = models.DateTimeField(null=True)  # The first failure after the last success.
+    failed_at = models.DateTimeField(null=True)  # The last one.
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "key"], name="lane_key"),
+        ]
 
     def __str__(self) -> str:
         return self.key
@@ -156,6 +181,7 @@ class Attempt(models.Model):
         RETRY = "retry"
         FAILED = "failed"
         UNKNOWN = "unknown"
+        THROTTLED = "throttled"  # Told to come later: not counted against the work.
         LOST = "lost"  # Its drainer died; nobody saw the end.
 
     tenant_isolated: ClassVar[bool] = True
@@ -193,6 +219,7 @@ class DeadLetter(models.Model):
         FAILED = "failed"  # The step said that it never will succeed.
         POISON = "poison"  # Three drainers in a row died of it.
         UNDO = "undo"  # Discarding ran out of attempts.
+        OVERFLOW = "overflow"  # Its lane was shut, and held more than it keeps.
 
     class Resolution(models.TextChoices):
         REPLAYED = "replayed"

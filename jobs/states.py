@@ -11,6 +11,7 @@ class State(models.TextChoices):
     PROCESSING = (
         "processing"  # Claimed. Only its lease's holder moves it on, or rescue from the dead.
     )
+    HELD = "held"  # Its lane is shut: a disabled endpoint's. Waits for somebody to open it.
     FAILED = "failed"  # The last try failed; the promoter moves it to PENDING at due_at.
     SUCCEEDED = "succeeded"  # Done.
     DEAD_LETTER = "dead_letter"  # Out of attempts, or failed for good. Waits for an operator.
@@ -44,6 +45,13 @@ TRANSITIONS = frozenset(
         (State.UNKNOWN, State.DISCARDING),
         (State.DISCARDING, State.DISCARDED),  # settle: undone
         (State.DISCARDING, State.DEAD_LETTER),  # settle: undoing ran out of attempts
+        (State.SCHEDULED, State.HELD),  # services.hold: its lane was shut, here and below
+        (State.PENDING, State.HELD),
+        (State.FAILED, State.HELD),
+        (State.HELD, State.PENDING),  # services.release: its lane is open again
+        (State.HELD, State.DEAD_LETTER),  # more is held than a lane keeps: the oldest
+        (State.HELD, State.DISCARDING),  # services.cancel of what was begun
+        (State.HELD, State.CANCELLED),  # services.cancel
         (State.SCHEDULED, State.CANCELLED),  # services.cancel
         (State.PENDING, State.CANCELLED),  # services.cancel
         (State.FAILED, State.CANCELLED),  # services.cancel
@@ -53,7 +61,7 @@ TRANSITIONS = frozenset(
 )
 
 WAITING = (State.SCHEDULED, State.FAILED)
-HELD = (State.PROCESSING, State.DISCARDING)  # States in which a lease may be held.
+LEASED = (State.PROCESSING, State.DISCARDING)  # States in which a lease may be held.
 FINISHED = (State.SUCCEEDED, State.DISCARDED, State.CANCELLED)
 CANCELLABLE = tuple(start for start, end in sorted(TRANSITIONS) if end == State.CANCELLED)
 

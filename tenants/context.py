@@ -22,6 +22,12 @@ class TenantRef(NamedTuple):
     schema: str = POOL
 
 
+# The platform owns endpoints, events and deliveries as a tenant does. It has no row among the
+# tenants; its number is the last that a bigint holds, which no sequence reaches.
+PLATFORM_ID = 2**63 - 1
+PLATFORM = TenantRef(PLATFORM_ID, NOWHERE)
+
+
 class HasRef(Protocol):
     """What knows its own TenantRef: the model Tenant."""
 

@@ -1,27 +1,216 @@
-"""What happened."""
+"""What happened, who wants to hear of it, and each telling."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from config.ids import uuid7
-from tenants.models import TenantOwned
+from jobs.models import Work
+from jobs.states import FINISHED, State
+from tenants.context import current_tenant_id
+from tenants.models import Tenant, TenantOwned
+
+
+def _owner() -> "models.ForeignKey[Any, Any]":
+    """Whose it is: a tenant's, or the platform's, which has no row (tenants.context.PLATFORM)."""
+    return models.ForeignKey(
+        Tenant,
+        models.DO_NOTHING,
+        default=current_tenant_id,
+        db_constraint=False,
+        related_name="+",
+        db_index=False,
+    )
+
+
+class EventType(models.Model):
+    """One version of a kind of event. The catalogue is the platform's; every tenant reads it."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=100, db_collation="C")  # "invoice.paid"
+    version = models.SmallIntegerField(default=1)
+    description = models.CharField(max_length=500, blank=True, default="")
+    schema = models.JSONField(null=True)  # JSON Schema (draft 2020-12) of the event's data.
+    created_at = models.DateTimeField(db_default=Now())
+    archived_at = models.DateTimeField(null=True)  # Published no more; what was, is delivered.
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["name", "version"], name="event_type_version"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+class Endpoint(TenantOwned):
+    """Where somebody wants to hear of events. Its lane is `endpoint:<id>`."""
+
+    class Disabled(models.TextChoices):
+        """Why it is told nothing."""
+
+        REQUESTED = "requested"  # Its owner, or an operator, said so.
+        GONE = "gone"  # It answered 410.
+        FAILING = "failing"  # It has only failed for days.
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = _owner()
+    url = models.TextField()
+    host = models.CharField(max_length=260, db_collation="C")  # Of the URL: "<host>:<port>".
+    description = models.CharField(max_length=200, blank=True, default="")
+    # Names, or "<prefix>.*"; none is every event.
+    event_types = ArrayField(models.CharField(max_length=100), default=list, blank=True)
+    custom_headers = models.TextField(blank=True, default="")  # Encrypted JSON; values are secrets.
+    # [{"secret": encrypted, "made_at": …, "expires_at": …|null}], newest first: webhooks.secrets.
+    secrets = models.JSONField(default=list)
+    rate = models.FloatField(null=True)  # Deliveries a second; mirrored to its lane.
+    max_in_flight = models.SmallIntegerField(null=True)  # Mirrored to its lane's window.
+    timeout = models.FloatField(null=True)  # Seconds in all; None: the queue's.
+    schedule = ArrayField(models.IntegerField(), null=True)  # Seconds before each retry.
+    ordered = models.BooleanField(default=False)
+    next_seq = models.BigIntegerField(default=1, db_default=1)  # Of ordered deliveries.
+    disabled_at = models.DateTimeField(null=True)
+    disabled_reason = models.CharField(
+        max_length=10, choices=Disabled.choices, blank=True, default="", db_default=""
+    )
+    deleted_at = models.DateTimeField(null=True)  # Its deliveries are still to be read about.
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [
+            # Fan-out, and a tenant's list.
+            models.Index(
+                fields=["tenant", "id"],
+                name="endpoint_live",
+                condition=Q(deleted_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"endpoint {self.pk}"
+
+    @property
+    def lane(self) -> str:
+        """The key of its lane."""
+        return f"endpoint:{self.pk}"
 
 
 class Event(TenantOwned):
-    """Something that happened to a tenant. Written once, in the transaction that made it happen."""
+    """Something that happened to a tenant. Written once, in the transaction that made it happen.
+
+    What it says is in `webhooks_payload`, by (tenant_id, event_id, created_at); `kept_payload` has
+    it when that partition is gone and somebody still needs it.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = _owner()
     type = models.CharField(max_length=100)  # "tenant.ready"
-    payload = models.JSONField()
+    version = models.SmallIntegerField(null=True)  # Of its type in the catalogue.
+    kept_payload = models.TextField(null=True)  # noqa: DJ001 - JSON; null where there is none.
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - unique, if any.
-    created_at = models.DateTimeField(auto_now_add=True)
+    # Of type and payload: the same key with another body is refused.
+    fingerprint = models.CharField(max_length=64, default="", db_default="")
+    created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         constraints = [
             # The same key publishes once, within its tenant.
             models.UniqueConstraint("tenant", "idempotency_key", name="event_idempotency"),
         ]
-        # A tenant's feed.
-        indexes = [models.Index(fields=["tenant", "type", "-id"], name="event_type")]
+        indexes = [
+            models.Index(fields=["tenant", "type", "-id"], name="event_type"),  # A tenant's feed.
+            models.Index(fields=["created_at"], name="event_age"),  # Pruning.
+        ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
+
+
+class Payload(models.Model):
+    """What an event says, as the bytes that are sent. Partitioned by day (jobs.partitions)."""
+
+    tenant_isolated: ClassVar[bool] = True
+
+    event_id = models.UUIDField(primary_key=True)
+    tenant = _owner()
+    created_at = models.DateTimeField()  # The event's.
+    data = models.TextField()  # JSON.
+
+    class Meta:
+        # Django knows no partitions: migrations/0002. Its key is (tenant_id, event_id, created_at).
+        managed = False
+        db_table = "webhooks_payload"
+
+    def __str__(self) -> str:
+        return f"payload of {self.event_id}"
+
+
+class Delivery(Work):
+    """The telling of one event to one endpoint."""
+
+    claimed = ("event_id", "endpoint_id", "test")
+    # All that a try needs comes with the claim: no step asks the database again.
+    carried: ClassVar[Mapping[str, str]] = {
+        "type": "e.type",
+        "happened_at": "e.created_at",
+        "payload": "coalesce(e.kept_payload, p.data)",
+        "url": "w.url",
+        "secrets": "w.secrets",
+        "custom_headers": "w.custom_headers",
+        "timeout": "w.timeout",
+        "schedule": "w.schedule",
+        "disabled": "w.disabled_at is not null or w.deleted_at is not null",
+    }
+    carried_from = """
+left join webhooks_event e on e.tenant_id = taken.tenant_id and e.id = taken.event_id
+left join webhooks_payload p on p.tenant_id = e.tenant_id and p.event_id = e.id
+  and p.created_at = e.created_at
+left join webhooks_endpoint w on w.tenant_id = taken.tenant_id and w.id = taken.endpoint_id
+"""
+    destination = "host"
+    ordered = True
+
+    tenant = _owner()
+    event = models.ForeignKey(
+        Event, models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    endpoint = models.ForeignKey(
+        Endpoint, models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    host = models.CharField(max_length=260, db_collation="C")  # The endpoint's.
+    test = models.BooleanField(default=False, db_default=False)  # Asked for, to see it arrive.
+
+    class Meta(Work.Meta):
+        abstract = False
+        constraints = [
+            # An event is told to an endpoint once, however often it is fanned out.
+            models.UniqueConstraint(fields=["tenant", "event", "endpoint"], name="delivery_once"),
+        ]
+        indexes = [
+            *Work.Meta.indexes,
+            # The head of an ordered lane.
+            models.Index(
+                fields=["tenant", "lane", "seq"],
+                name="delivery_head",
+                condition=Q(seq__isnull=False) & ~Q(state__in=FINISHED),
+            ),
+            # What a shut lane holds, oldest first.
+            models.Index(
+                fields=["tenant", "lane", "id"],
+                name="delivery_held",
+                condition=Q(state=State.HELD),
+            ),
+            # An endpoint's deliveries, newest first.
+            models.Index(fields=["tenant", "endpoint", "-id"], name="delivery_of_endpoint"),
+            # jobs.pruning: what was finished longest ago.
+            models.Index(
+                fields=["finished_at"],
+                name="delivery_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
+        ]

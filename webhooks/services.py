@@ -11,9 +11,14 @@ from webhooks.models import Event
 
 # The conflict is named by its columns: another one, a used id, must not pass for a repetition.
 _INSERT = """
-insert into webhooks_event (id, tenant_id, type, payload, idempotency_key, created_at)
-values (%s, %s, %s, %s::jsonb, %s, now())
-on conflict (tenant_id, idempotency_key) do nothing
+with new as (
+  insert into webhooks_event (id, tenant_id, type, idempotency_key)
+  values (%s, %s, %s, %s)
+  on conflict (tenant_id, idempotency_key) do nothing
+  returning id, tenant_id, created_at
+)
+insert into webhooks_payload (event_id, tenant_id, created_at, data)
+select id, tenant_id, created_at, %s from new
 """
 
 
@@ -34,19 +39,8 @@ def publish(
         raise TransactionManagementError(
             "Publish in the transaction of the deed: transaction.atomic()."
         )
-    event = Event(
-        tenant_id=tenant_id, type=type, payload=dict(payload), idempotency_key=idempotency_key
-    )
+    event = Event(tenant_id=tenant_id, type=type, idempotency_key=idempotency_key)
+    data = orjson.dumps(dict(payload)).decode()
     with connections[using].cursor() as cursor:
-        cursor.execute(_INSERT, _values(event))
+        cursor.execute(_INSERT, [event.pk, tenant_id, type, idempotency_key, data])
         return event if cursor.rowcount else None
-
-
-def _values(event: Event) -> list[Any]:
-    return [
-        event.pk,
-        event.tenant_id,
-        event.type,
-        orjson.dumps(event.payload).decode(),
-        event.idempotency_key,
-    ]

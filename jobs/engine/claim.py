@@ -60,7 +60,8 @@ looked as materialized (
   where tenant.mine
 )
 select tenant.id, tenant.mine, looked.key,
-  coalesce((select paused_until > now() from jobs_lane where jobs_lane.key = looked.key), false)
+  coalesce((select paused_until > now() from jobs_lane
+    where jobs_lane.tenant_id = tenant.id and jobs_lane.key = looked.key), false)
 from tenant left join looked on looked.id = tenant.id
 """
 
@@ -85,7 +86,8 @@ room as materialized (
   select l.tenant_id, l.lane, l.place, least({quota}, coalesce(control.window, {lane_window})
     - (select count(*) from {table} w where w.state = 'processing'
        and w.tenant_id = l.tenant_id and w.lane = l.lane)) as n
-  from looked l left join jobs_lane control on control.key = l.lane
+  from looked l left join jobs_lane control
+    on control.tenant_id = l.tenant_id and control.key = l.lane
 ),
 busy as materialized (
   select t.id, (select count(*) from {table} w

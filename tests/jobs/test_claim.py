@@ -76,7 +76,7 @@ def test_it_never_takes_more_than_a_tenants_window_over_all_its_lanes(engine):
 
 def test_it_lets_a_lanes_row_say_its_window(engine):
     (work, *_) = engine.add(count=5)
-    Lane.objects.using("operator").create(key=work.lane, window=1)
+    Lane.objects.using("operator").create(tenant_id=work.tenant_id, key=work.lane, window=1)
     assert len(engine.claim(drainer=engine.drainer(), slots=100)) == 1
 
 
@@ -123,9 +123,11 @@ def test_it_leaves_a_paused_lane_alone_and_resumes_it(engine):
     (work,) = engine.add()
     me = engine.drainer()
     later = datetime.now(UTC) + timedelta(hours=1)
-    lanes.pause(key=work.lane, until=later, actor="operator:1", reason="too loud")
+    lanes.pause(
+        key=work.lane, tenant_id=work.tenant_id, until=later, actor="operator:1", reason="too loud"
+    )
     assert engine.claim(drainer=me) == []
-    lanes.resume(key=work.lane, actor="operator:1")
+    lanes.resume(key=work.lane, tenant_id=work.tenant_id, actor="operator:1")
     assert len(engine.claim(drainer=me)) == 1
 
 

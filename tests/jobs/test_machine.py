@@ -29,7 +29,7 @@ from jobs.errors import StaleState
 from jobs.models import Attempt, DeadLetter
 from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Unknown
 from jobs.registry import queue
-from jobs.states import FINISHED, HELD, TRANSITIONS, State
+from jobs.states import FINISHED, LEASED, TRANSITIONS, State
 from tenants.models import AuditEntry
 from tests import settings as run
 from tests.jobs.conftest import Engine, withdraw_everything
@@ -126,16 +126,18 @@ class Machine(RuleBasedStateMachine):
                     queue="parcels", work_id=self.works[nth], actor="operator:1", reason="because"
                 )
             except StaleState:
-                assert state in {*HELD, *FINISHED}
+                assert state in {*LEASED, *FINISHED}
 
     @rule(lane=st.integers(0, LANES - 1), pause=st.booleans())
     def hold(self, lane: int, pause: bool) -> None:
         key = f"lane:{self.tenant}:{lane}"
         if pause:
             until = datetime.now(UTC) + timedelta(hours=1)
-            lanes.pause(key=key, until=until, actor="operator:1", reason="because")
+            lanes.pause(
+                key=key, tenant_id=self.tenant, until=until, actor="operator:1", reason="because"
+            )
         else:
-            lanes.resume(key=key, actor="operator:1")
+            lanes.resume(key=key, tenant_id=self.tenant, actor="operator:1")
 
     # ---- What time and drainers do ----
 
@@ -212,7 +214,7 @@ class Machine(RuleBasedStateMachine):
         for work in rows:
             held = work.lease is not None
             assert held == (work.drainer is not None)
-            assert held <= (work.state in HELD)
+            assert held <= (work.state in LEASED)
             assert work.state != "processing" or held
             assert work.attempts == tried[work.pk] + held
             assert work.attempts <= work.max_attempts

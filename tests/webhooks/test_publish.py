@@ -16,7 +16,8 @@ def publish_in(tenant, **fields):
 
 def events_of(operator, tenant) -> list[tuple]:
     return operator.execute(
-        "select type, payload, idempotency_key from webhooks_event where tenant_id = %s",
+        "select type, data::jsonb, idempotency_key from webhooks_event e"
+        " join webhooks_payload p on p.event_id = e.id where e.tenant_id = %s",
         [tenant.pk],
     ).fetchall()
 
