@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up test lint types check bench chaos lock clean
+.PHONY: help up test lint types check bench chaos openapi lock clean
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(DEV) ## Measure against the budgets: ratios from one run.
 
 chaos: $(DEV) ## The slow tests that kill, freeze and cut off real processes.
 	@SLIPWAY_CHAOS=long exec $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py $(ARGS)
+
+openapi: $(RUN) ## Write docs/openapi.json, unless it would break callers (ARGS=--breaking).
+	@exec $(BIN)/python manage.py openapi $(ARGS)
 
 lock: $(DEV) ## Pin the dependencies of pyproject.toml anew.
 	@$(BIN)/uv pip compile pyproject.toml --extra embedded $(LOCK) --output-file requirements.lock

@@ -125,13 +125,19 @@ def _choices(kind: Any) -> dict[str, Any]:
 
 def serve(request: HttpRequest) -> HttpResponse:
     """GET /v1/openapi.json."""
-    return HttpResponse(_document(), content_type="application/vnd.oai.openapi+json")
+    return HttpResponse(_serialised(), content_type="application/vnd.oai.openapi+json")
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document as plain values."""
+    parsed: dict[str, Any] = orjson.loads(_serialised())
+    return parsed
 
 
 @cache
-def _document() -> bytes:
-    document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    document["components"]["securitySchemes"] = {
+def _serialised() -> bytes:
+    made = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    made["components"]["securitySchemes"] = {
         _SECURITY: {"type": "http", "scheme": "bearer", "description": "slw_… or slp_…"}
     }
-    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS)

@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from config.ids import format_id
+from onboarding.answers import StatusAnswer, StepAnswer, TenantOfSignUp
 from onboarding.states import Progress, StepState, is_delayed, progress
 from onboarding.steps import step_names
 from onboarding.steps.step import tenant_uuid
@@ -105,9 +106,13 @@ def find_by_slug(slug: str) -> dict[str, Any] | None:
     }
 
 
-def public(row: SignUpRow) -> dict[str, Any]:
+def public(row: SignUpRow) -> StatusAnswer:
     """What everybody who knows the id may see: no address, no error, no attempt."""
-    tenant = {"slug": row.slug, "name": row.tenant_name, "url": tenant_url(row.slug)}
+    tenant: TenantOfSignUp = {
+        "slug": row.slug,
+        "name": row.tenant_name,
+        "url": tenant_url(row.slug),
+    }
     if row.progress == Progress.READY:
         tenant["id"] = format_id("tnt", tenant_uuid(row.id))
     return {
@@ -116,14 +121,15 @@ def public(row: SignUpRow) -> dict[str, Any]:
         "delayed": row.is_delayed,
         "tenant": tenant,
         "steps": step_list(row.home, row.progress, row.steps),
-        "created_at": row.created_at.isoformat(),
-        "ready_at": _ready_at(row),
+        "created_at": row.created_at,
+        "ready_at": row.finished_at if row.progress == Progress.READY else None,
     }
 
 
-def full(row: SignUpRow) -> dict[str, Any]:
+def full(row: SignUpRow) -> StatusAnswer:
     """What platform keys see too."""
-    return public(row) | {
+    return {
+        **public(row),
         "plan": row.plan,
         "state": row.state,
         "attempts": row.attempts,
@@ -132,9 +138,9 @@ def full(row: SignUpRow) -> dict[str, Any]:
     }
 
 
-def step_list(home: str, now: Progress, done: Mapping[str, str]) -> list[dict[str, Any]]:
+def step_list(home: str, now: Progress, done: Mapping[str, str]) -> list[StepAnswer]:
     """Each step and its state; at most one runs at a time."""
-    steps: list[dict[str, Any]] = []
+    steps: list[StepAnswer] = []
     running = now in {Progress.PROVISIONING}
     for name in step_names(home):
         if name in done or now == Progress.READY:
@@ -145,9 +151,3 @@ def step_list(home: str, now: Progress, done: Mapping[str, str]) -> list[dict[st
             )
             running = False
     return steps
-
-
-def _ready_at(row: SignUpRow) -> str | None:
-    if row.progress != Progress.READY or row.finished_at is None:
-        return None
-    return row.finished_at.isoformat()

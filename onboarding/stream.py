@@ -168,11 +168,11 @@ async def events(watched: Watched, *, seen: int) -> AsyncIterator[bytes]:
             yield b": still here\n\n"
 
 
-def story(row: SignUpRow) -> list[tuple[str, dict[str, Any]]]:
+def story(row: SignUpRow) -> list[tuple[str, Mapping[str, Any]]]:
     """What has happened to a sign-up so far, in order; it only ever grows at its end."""
     told = public(row)
     done = [step for step in told["steps"] if step["state"] == "done"]
-    way: list[tuple[str, dict[str, Any]]] = []
+    way: list[tuple[str, Mapping[str, Any]]] = []
     if row.progress != Progress.PENDING:
         way.append(("status", {"status": Progress.PROVISIONING}))
     way += [("step", step) for step in done]

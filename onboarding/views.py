@@ -15,9 +15,17 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from config import limits
 from config.api import LeanAPIView, answer, decode, read_body
 from config.ids import InvalidId, format_id, parse_id
-from config.lists import page, read_cursor, read_limit, refuse_unknown_parameters
+from config.lists import Page, page, read_cursor, read_limit, refuse_unknown_parameters
 from config.problems import NotFoundProblem, RateLimited, problem_response
 from onboarding import idempotency, models, services, status
+from onboarding.answers import (
+    AcceptedAnswer,
+    ClaimAnswer,
+    DayAnswer,
+    ResendAnswer,
+    StatusAnswer,
+    WorkspaceAnswer,
+)
 from onboarding.callbacks import record_callback
 from onboarding.errors import BadClaim, UnknownRequest
 from onboarding.idempotency import IdempotencyKey
@@ -25,6 +33,7 @@ from onboarding.limits import STATUS_LIMIT, counters
 from onboarding.resending import resend
 from onboarding.serializers import SignUp
 from onboarding.services import Accepted
+from onboarding.states import Progress
 from tenants import hosts, problems
 from tenants.auth import Caller, CallerKind, CallerView
 
@@ -35,6 +44,8 @@ class Onboard(CallerView):
     """POST /v1/onboard: validate, accept, answer 202."""
 
     bodies = {"POST": SignUp}
+    answers = {"POST": {202: AcceptedAnswer}}
+    parameters = {"POST": {"Idempotency-Key": "header"}}
     strangers_limit = None  # They are counted by the domain of their address too: see _count.
 
     def post(self, request: Request) -> HttpResponse:
@@ -77,6 +88,8 @@ class OnboardingStatus(CallerView):
     """GET /v1/onboard/{request_id}: where it stands; more of it for platform keys."""
 
     strangers_limit = STATUS_LIMIT
+    answers = {"GET": {200: StatusAnswer, 304: None}}
+    parameters = {"GET": {"If-None-Match": "header"}}
 
     @property
     def default_response_headers(self) -> dict[str, str]:
@@ -106,12 +119,13 @@ class Claim(LeanAPIView):
     """POST /v1/onboard/{request_id}/claim, `Authorization: Bearer <claim_token>`: the first key."""
 
     strangers_limit = STATUS_LIMIT
+    answers = {"POST": {201: ClaimAnswer}}
 
     def post(self, request: Request, request_id: str) -> HttpResponse:
         row, made = services.claim(
             request_id=parse_request_id(request_id), token=_claim_token(request)
         )
-        body = {
+        body: ClaimAnswer = {
             "key": made.token,
             "prefix": made.key.prefix,
             "scopes": made.key.scopes,
@@ -124,16 +138,19 @@ class Resend(LeanAPIView):
     """POST /v1/onboard/{request_id}/resend, `Authorization: Bearer <claim_token>`: another mail."""
 
     strangers_limit = STATUS_LIMIT
+    answers = {"POST": {202: ResendAnswer}}
 
     def post(self, request: Request, request_id: str) -> HttpResponse:
         resend(request_id=parse_request_id(request_id), token=_claim_token(request))
-        return answer({"request_id": request_id}, status=202, headers={"Cache-Control": "no-store"})
+        body: ResendAnswer = {"request_id": request_id}
+        return answer(body, status=202, headers={"Cache-Control": "no-store"})
 
 
 class StepCallback(LeanAPIView):
     """POST /v1/onboard/{request_id}/steps/{name}: the platform's back end is done with its step."""
 
     strangers_limit = STATUS_LIMIT
+    answers = {"POST": {204: None}}
 
     def post(self, request: Request, request_id: str, name: str) -> HttpResponse:
         body = read_body(request)
@@ -149,21 +166,21 @@ class Workspace(CallerView):
 
     tenant_required = True
     scopes = {"GET": "workspace:read"}
+    answers = {"GET": WorkspaceAnswer}
 
     def get(self, request: Request) -> HttpResponse:
         row = models.Workspace.objects.first()
         if row is None:
             raise NotFoundProblem
-        return answer(
-            {
-                "quiet_hours": {
-                    "from": f"{row.quiet_from:%H:%M}",
-                    "until": f"{row.quiet_until:%H:%M}",
-                },
-                "default_role": row.default_role,
-                "segments": row.segments,
-            }
-        )
+        body: WorkspaceAnswer = {
+            "quiet_hours": {
+                "from": f"{row.quiet_from:%H:%M}",
+                "until": f"{row.quiet_until:%H:%M}",
+            },
+            "default_role": row.default_role,
+            "segments": row.segments,
+        }
+        return answer(body)
 
 
 class Activity(CallerView):
@@ -171,6 +188,7 @@ class Activity(CallerView):
 
     tenant_required = True
     scopes = {"GET": "workspace:read"}
+    answers = {"GET": Page[DayAnswer]}
     filters = ()
 
     def get(self, request: Request) -> HttpResponse:
@@ -186,9 +204,9 @@ def accepted_response(accepted: Accepted) -> HttpResponse:
     """The 202 of a sign-up: the same bytes for each replay."""
     request_id = format_id("req", accepted.request_id)
     status_url = f"{settings.PUBLIC_URL}/v1/onboard/{request_id}"
-    body = {
+    body: AcceptedAnswer = {
         "request_id": request_id,
-        "status": "pending",
+        "status": Progress.PENDING,
         "status_url": status_url,
         "events_url": f"{settings.STREAM_URL}/v1/onboard/{request_id}/events",
         "tenant": {"slug": accepted.slug, "url": hosts.tenant_url(accepted.slug)},
@@ -235,7 +253,7 @@ def parse_request_id(text: str) -> UUID:
         raise UnknownRequest from None
 
 
-def _day_as_json(row: models.ActivityDay) -> dict[str, Any]:
+def _day_as_json(row: models.ActivityDay) -> DayAnswer:
     return {"day": _place(row), "members": row.members, "customers": row.customers}
 
 

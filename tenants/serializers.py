@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 from uuid import UUID
 
 import msgspec
 from django.utils import timezone
 
 from config.ids import format_id
+from config.moments import Moment
 from config.problems import FieldError
 from config.spelling import unseen_flaw
 from tenants import hosts
@@ -58,7 +59,62 @@ class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
             yield FieldError("/expires_at", "in_the_past", "It is in the past.")
 
 
-def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
+class TenantAnswer(TypedDict):
+    """A tenant, as the platform sees it."""
+
+    id: str
+    slug: str
+    name: str
+    url: str
+    plan: str
+    home: str
+    status: str
+    external_id: str | None
+    metadata: dict[str, Any]
+    locale: str
+    time_zone: str
+    created_at: Moment
+    activated_at: Moment | None
+    suspended_at: Moment | None
+
+
+class KeyAnswer(TypedDict):
+    """A tenant's API key, without its secret."""
+
+    id: str
+    prefix: str
+    name: str
+    scopes: list[str]
+    created_at: Moment
+    created_by: str
+    expires_at: Moment | None
+    revoked_at: Moment | None
+    last_used_at: Moment | None
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A key that was just made: the only time that it is shown whole."""
+
+    key: str
+
+
+class AuditAnswer(TypedDict):
+    """An entry of the audit trail."""
+
+    id: str
+    at: Moment
+    tenant: str | None
+    actor: str
+    action: str
+    target: str
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    request_id: str
+    address: str | None
+
+
+def tenant_as_json(tenant: Tenant) -> TenantAnswer:
     return {
         "id": format_id("tnt", tenant.uuid),
         "slug": tenant.slug,
@@ -77,7 +133,7 @@ def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
     }
 
 
-def key_as_json(key: ApiKey) -> dict[str, Any]:
+def key_as_json(key: ApiKey) -> KeyAnswer:
     return {
         "id": format_id("key", key.pk),
         "prefix": f"slw_{key.prefix}",
@@ -91,7 +147,7 @@ def key_as_json(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def audit_entry_as_json(entry: AuditEntry) -> dict[str, Any]:
+def audit_entry_as_json(entry: AuditEntry) -> AuditAnswer:
     """An entry as slipway.platform_audit() gives it: with its tenant's public id."""
     tenant: UUID | None = entry.tenant_uuid  # type: ignore[attr-defined]
     return {

@@ -10,6 +10,7 @@ from config.api import decode
 from config.ids import parse_id
 from config.lists import (
     InvalidParameter,
+    Page,
     page,
     read_cursor,
     read_limit,
@@ -19,14 +20,18 @@ from config.lists import (
 from config.problems import FieldError
 from config.spelling import unseen_flaw
 from tenants import keys, problems, services
-from tenants.auth import Caller, CallerView, find_tenant
+from tenants.auth import TENANT_HEADER, Caller, CallerView, find_tenant
 from tenants.context import tenant_context
 from tenants.models import ApiKey, AuditEntry, Tenant
 from tenants.scopes import UnknownScope
 from tenants.serializers import (
     REASON_MOST,
+    AuditAnswer,
     Because,
+    KeyAnswer,
     KeyWish,
+    NewKeyAnswer,
+    TenantAnswer,
     audit_entry_as_json,
     key_as_json,
     tenant_as_json,
@@ -39,6 +44,7 @@ class Tenants(CallerView):
 
     platform_only = True
     scopes = {"GET": "tenants:read"}
+    answers = {"GET": Page[TenantAnswer]}
     filters = ("status", "plan", "external_id")
 
     def get(self, request: Request) -> Response:
@@ -62,6 +68,7 @@ class OneTenant(CallerView):
 
     platform_only = True
     scopes = {"GET": "tenants:read"}
+    answers = {"GET": TenantAnswer}
 
     def get(self, request: Request, reference: str) -> Response:
         return Response(_read_tenant(request, reference))
@@ -73,6 +80,7 @@ class _MoveTenant(CallerView):
     platform_only = True
     scopes = {"POST": "tenants:write"}
     bodies = {"POST": Because}
+    answers = {"POST": TenantAnswer}
     service: Any
 
     def post(self, request: Request, reference: str) -> Response:
@@ -106,6 +114,7 @@ class Keys(CallerView):
     tenant_required = True
     scopes = {"GET": "keys:read", "POST": "keys:write"}
     bodies = {"POST": KeyWish}
+    answers = {"GET": Page[KeyAnswer], "POST": {201: NewKeyAnswer}}
     filters = ()
 
     def get(self, request: Request) -> Response:
@@ -128,7 +137,8 @@ class Keys(CallerView):
             actor=caller.actor,
             expires_at=wish.expires_at,
         )
-        return Response({**key_as_json(made.key), "key": made.token}, status=201)
+        shown: NewKeyAnswer = {**key_as_json(made.key), "key": made.token}
+        return Response(shown, status=201)
 
 
 class OneKey(CallerView):
@@ -136,6 +146,8 @@ class OneKey(CallerView):
 
     tenant_required = True
     scopes = {"DELETE": "keys:write"}
+    answers = {"DELETE": {204: None}}
+    parameters = {"DELETE": {"reason": "query"}}
 
     def delete(self, request: Request, key_id: str) -> Response:
         refuse_unknown_parameters(request, ("reason",))
@@ -153,6 +165,8 @@ class Audit(CallerView):
 
     platform_only = True
     scopes = {"GET": "audit:read"}
+    answers = {"GET": Page[AuditAnswer]}
+    parameters = {"GET": {TENANT_HEADER: "header"}}
     filters = ()
 
     def get(self, request: Request) -> Response:
@@ -199,7 +213,7 @@ def _read_reason(request: Request) -> str:
     return reason
 
 
-def _read_tenant(request: Request, reference: str) -> dict[str, Any]:
+def _read_tenant(request: Request, reference: str) -> TenantAnswer:
     found = find_tenant(proof_of(caller_of(request)), reference)
     with tenant_context(found.ref):
         return tenant_as_json(Tenant.objects.get(pk=found.ref.id))

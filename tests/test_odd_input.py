@@ -16,15 +16,19 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from config.limits import Limit
-from config.openapi import _document
+from config.openapi import document
 from config.wsgi import application
 from tests.onboarding.world import fresh_address
 from tests.people import APEX, bearer, platform_key, tenant_key
 
 EXAMPLES = 15  # For each operation, and each of its two kinds: valid and invalid.
-DOCUMENT = json.loads(_document())
+DOCUMENT = document()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = [
     (method, path)
@@ -151,6 +155,9 @@ def test_it_answers_what_the_document_allows_and_what_it_does_not(world, method,
         case.headers = {**(case.headers or {}), **world.headers(caller)}
         answer = case.call(app=application, base_url="http://localhost")
         assert answer.status_code < 500, (caller, answer.content)
+        case.validate_response(
+            answer, checks=[status_code_conformance, response_schema_conformance]
+        )
 
     send()
     world.check_that_all_can_be_read()

@@ -44,3 +44,22 @@ def test_it_describes_bodies_scopes_and_problems(document):
     assert body["properties"]["name"] == {"type": "string", "maxLength": 200}
     parameters = document["paths"]["/v1/customers"]["get"]["parameters"]
     assert {"limit", "cursor", "email"} <= {parameter["name"] for parameter in parameters}
+
+
+def test_it_describes_every_answer(document):
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            done = {code: said for code, said in operation["responses"].items() if code[0] == "2"}
+            assert done, (method, path)
+            for code, said in done.items():
+                assert ("content" in said) == (code != "204"), (method, path, code)
+
+
+def test_it_describes_what_is_sent_beside_bodies(document):
+    def sent(path: str, method: str) -> set[tuple[str, str]]:
+        parameters = document["paths"][path][method]["parameters"]
+        return {(parameter["name"], parameter["in"]) for parameter in parameters}
+
+    assert ("reason", "query") in sent("/v1/keys/{key_id}", "delete")
+    assert ("Idempotency-Key", "header") in sent("/v1/onboard", "post")
+    assert ("Slipway-Tenant", "header") in sent("/v1/customers", "get")
