@@ -20,6 +20,7 @@ from config.variables import (
     email_url,
     fernet_keys,
     host_name,
+    host_ports,
     http_url,
     json_object,
     networks,
@@ -271,6 +272,12 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+# ---- Webhooks ----
+
+# host:port pairs to which plain http and private or loopback addresses are allowed: development,
+# tests, a receiver in the platform's own network. Whoever may name a URL reaches these.
+WEBHOOK_OPEN_DESTINATIONS = host_ports("WEBHOOK_OPEN_DESTINATIONS")
 
 # ---- Logs ----
 

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from base64 import urlsafe_b64decode
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,6 +95,27 @@ def networks(name: str) -> list[str]:
                 f"{name} has {value!r} in it, which is neither an address nor a network."
             ) from None
     return values
+
+
+def host_ports(name: str) -> list[tuple[str, int]]:
+    """Pairs host:port (or [address]:port), separated by commas; none by default."""
+    return [_host_port(name, value) for value in words(name, [])]
+
+
+def _host_port(name: str, value: str) -> tuple[str, int]:
+    host, _, port = value.lower().rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        bare = str(ip_address(bare))
+    except ValueError:
+        known = _HOST.fullmatch(host) and len(host) <= 253
+    else:
+        known = (":" in bare) == host.startswith("[")
+    if not known or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ImproperlyConfigured(
+            f"{name} has {value!r} in it, not a pair such as 127.0.0.1:9000 or [::1]:9000."
+        )
+    return bare, int(port)
 
 
 def secret(name: str, *, why: str) -> str:

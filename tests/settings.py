@@ -33,7 +33,13 @@ if "SLIPWAY_TEST_CHILD" not in os.environ:
         "TENANT_DOMAIN": "slipway.localhost",
         "DEBUG": "false",
     }
-    for name in ("EMAIL_URL", "TENANT_STORAGE_BACKEND", "TENANT_STORAGE_OPTIONS", "SLIPWAY_BROKER"):
+    for name in (
+        "EMAIL_URL",
+        "TENANT_STORAGE_BACKEND",
+        "TENANT_STORAGE_OPTIONS",
+        "SLIPWAY_BROKER",
+        "WEBHOOK_OPEN_DESTINATIONS",
+    ):
         os.environ.pop(name, None)
 
 from config.settings import *  # noqa: E402, F403
