@@ -96,7 +96,9 @@ class LeanSchema(AutoSchema):
         return f"{text}\n\nScope: `{scope}`." if scope else text
 
     def get_operation_id(self) -> str:
-        return f"{self.method.lower()}{type(self.view).__name__}"
+        # The platform's own are the tenants' views, mounted again.
+        owner = "Platform" if getattr(self.view, "own_of_platform", False) else ""
+        return f"{self.method.lower()}{owner}{type(self.view).__name__}"
 
     def get_tags(self) -> list[str]:
         return [str(self.path).removeprefix("/v1/").partition("/")[0]]

@@ -14,6 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("onboarding.urls")),
     path("", include("tenants.urls")),
     path("", include("customers.urls")),
+    path("", include("webhooks.urls")),
 ]
 if "operator" in settings.DATABASES:
     # Without the operator's login there is no console: this process could not bypass RLS for it.

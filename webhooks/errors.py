@@ -1,0 +1,67 @@
+"""What a caller of the webhooks API can be told. A problem's docstring is its title."""
+
+from config.problems import Problem
+
+
+class EventNotFound(Problem):
+    """There is no such event."""
+
+    status = 404
+    code = "event_not_found"
+
+
+class EndpointNotFound(Problem):
+    """There is no such endpoint."""
+
+    status = 404
+    code = "endpoint_not_found"
+
+
+class DeliveryNotFound(Problem):
+    """There is no such delivery."""
+
+    status = 404
+    code = "delivery_not_found"
+
+
+class EventTypeNotFound(Problem):
+    """There is no such event type."""
+
+    status = 404
+    code = "event_type_not_found"
+
+
+class InvalidEvent(Problem):
+    """The event has errors."""
+
+    status = 400
+    code = "invalid_event"
+
+
+class EventTooLarge(Problem):
+    """The event's data is too large."""
+
+    status = 413
+    code = "event_too_large"
+
+
+class IdempotencyConflict(Problem):
+    """This Idempotency-Key was used for another event."""
+
+    # draft-ietf-httpapi-idempotency-key-header, section 2.7: same key, other payload.
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class InvalidSchema(Problem):
+    """The JSON Schema has errors."""
+
+    status = 400
+    code = "invalid_schema"
+
+
+class BuiltInType(Problem):
+    """This event type is Slipway's own."""
+
+    status = 409
+    code = "built_in_event_type"
