@@ -83,6 +83,7 @@ def test_it_ends_in_exactly_one_of_each_when_killed(
         "onboarding_activityday": 1,
         "onboarding_welcomemail": 1,
         "webhooks_event": 1,
+        "webhooks_payload": 1,
     }
     owners = operator.execute("select count(*) from tenants_user where email = %s", [email])
     assert owners.fetchone() == (1,)
