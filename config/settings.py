@@ -111,7 +111,8 @@ def database(name: str, role: str, *, pool: int) -> dict[str, Any]:
 
 # Behind a proxy that shares connections the backend's pid cannot be part of the signed context.
 DATABASE_PROXIED = yes_or_no("DATABASE_PROXIED", False)
-# Opened on demand. A drainer's steps hold one each, so no fewer than its slots (QUEUES, below).
+# Opened on demand. A drainer's steps on threads hold one each, so no fewer than their slots
+# (QUEUES, below); deliveries hold none.
 POOL_SIZE = whole_number("DATABASE_POOL_SIZE", 50, least=1, most=500)
 DATABASES = {"default": database("DATABASE_URL", "app", pool=POOL_SIZE)}
 if os.environ.get("OPERATOR_DATABASE_URL"):
@@ -344,6 +345,13 @@ SLIPWAY: dict[str, Any] = {
         "sign-up-status": (600, 60),
         # Whatever else is asked without a key, by client.
         "anonymous": (1200, 60),
+    },
+    "WEBHOOKS": {
+        # Seconds before each retry: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h, which is
+        # three days and four hours in all (Standard Webhooks), each up to a fifth more or less.
+        "schedule": (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        "timeout": 15.0,  # Seconds for one try in all, a body that drips included.
+        "connect_timeout": 3.0,  # Of these, for the name, the connection and TLS.
     },
     "RETENTION": {"attempts": 30, "works": 30},  # Days; works: finished jobs (jobs.pruning).
 }
