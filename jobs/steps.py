@@ -15,7 +15,8 @@ class Claim:
     """One work in the hands of one drainer: what a step is given.
 
     `lease` fences every write (jobs.fence); `attempt` counts from 1 and never repeats for a work;
-    `deadline` is by time.monotonic(). `data` holds the model's `claimed` columns.
+    `deadline` is by time.monotonic(). `data` holds the model's `claimed` columns, and what it has
+    `carried` with them.
     """
 
     queue: str

@@ -167,10 +167,10 @@ class Delivery(Work):
         "disabled": "w.disabled_at is not null or w.deleted_at is not null",
     }
     carried_from = """
-left join webhooks_event e on e.tenant_id = taken.tenant_id and e.id = taken.event_id
-left join webhooks_payload p on p.tenant_id = e.tenant_id and p.event_id = e.id
+left join public.webhooks_event e on e.tenant_id = taken.tenant_id and e.id = taken.event_id
+left join public.webhooks_payload p on p.tenant_id = e.tenant_id and p.event_id = e.id
   and p.created_at = e.created_at
-left join webhooks_endpoint w on w.tenant_id = taken.tenant_id and w.id = taken.endpoint_id
+left join public.webhooks_endpoint w on w.tenant_id = taken.tenant_id and w.id = taken.endpoint_id
 """
     destination = "host"
     ordered = True

@@ -82,14 +82,15 @@ class Engine:
         return model.objects.using("operator").bulk_create(works)
 
     def claim(
-        self, name: str = "parcels", *, drainer: int, slots: int = 8, cursor=None, connection=None
+        self, name="parcels", *, drainer: int, slots: int = 8, cursor=None, connection=None
     ) -> list[Claim]:
+        """Claim from a queue; `name` may be a Queue that no setting names."""
         cursor = cursor or claiming.Cursor()
         for _ in range(2):  # Past the last tenant there is nothing; the next look begins anew.
             taken = self.run(
                 claiming.claim(
                     connection or self.connection,
-                    queue(name),
+                    queue(name) if isinstance(name, str) else name,
                     drainer=drainer,
                     slots=slots,
                     cursor=cursor,

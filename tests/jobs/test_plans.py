@@ -5,8 +5,7 @@ import json
 import psycopg
 import pytest
 
-from jobs.engine import claim as claiming
-from jobs.engine import look, rescue, settle
+from jobs.engine import look, rescue, settle, sql
 from jobs.registry import queue
 from tests import settings as run
 
@@ -66,11 +65,11 @@ def scanned(nodes: list[dict]) -> set[str]:
 def test_the_pick_and_the_take_scan_no_table(engine, crowd, name):
     served = queue(name)
     values = {"drainer": 1, "cursor": 9_000_100, "cursor_tenants": [], "cursor_lanes": []}
-    nodes = plan(engine, claiming.pick_statement(served), values)
+    nodes = plan(engine, sql.pick(served), values)
     assert not scanned(nodes)
     lanes = [(9_000_000 + n, f"crowd:{n}") for n in range(64)]
     values = {"drainer": 1, "tenants": [t for t, _ in lanes], "lanes": [key for _, key in lanes]}
-    statement = claiming.take_statement(served, slots=64, lanes=64)
+    statement = sql.take(served, slots=64, lanes=64)
     nodes = plan(engine, statement, values)
     assert not scanned(nodes)
     used = {node.get("Index Name") for node in nodes}
