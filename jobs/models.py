@@ -36,6 +36,11 @@ class Work(TenantOwned):
     destination: ClassVar[str | None] = None
     # Whether lanes may be ordered by seq: then only the lowest unfinished work of a lane runs.
     ordered: ClassVar[bool] = False
+    # From where services.replay does it again, and what must hold besides: SQL over a work `w`.
+    replayable: ClassVar[tuple[State, ...]] = (State.DEAD_LETTER,)
+    replayable_if: ClassVar[str] = "true"
+    # What jobs.selection knows as its type: SQL over a work `w`; "" where there are no types.
+    typed: ClassVar[str] = ""
     # Whether a work that was lost in mid-step becomes UNKNOWN, since it must not happen twice.
     never_twice: ClassVar[bool] = False
 
@@ -100,6 +105,7 @@ class Job(Work):
 
     claimed = ("kind", "args")
     patchable = ("args",)
+    typed = "w.kind"
 
     kind = models.CharField(max_length=60)
     args = models.JSONField(default=dict, blank=True)
@@ -161,6 +167,9 @@ class Lane(models.Model):
     trips = models.IntegerField(**_both(0))  # Of the breaker, in a row; not 0: open, or half open.
     failing_since = models.DateTimeField(null=True)  # The first failure after the last success.
     failed_at = models.DateTimeField(null=True)  # The last one.
+    opened_at = models.DateTimeField(null=True)  # The breaker, the last time.
+    # The pause that opening made. While paused_until is the same, the pause is the breaker's.
+    opened_until = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

@@ -1,4 +1,9 @@
-"""The only writers of works besides the engine: enqueue, replay, discard, cancel, skip."""
+"""The only writers of works besides the engine: enqueue, replay, discard, cancel, skip.
+
+`using` is `operator` for the console, commands and the engine. Inside a tenant's context it may be
+`default`, the app role under RLS, where a migration granted it (jobs/0004 and the queue's own).
+Shut lanes are in jobs.shutting, what a filter finds in jobs.replaying.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,19 +15,14 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from jobs import hints
-from jobs.errors import ReasonMissing, StaleState
+from jobs.errors import StaleState
 from jobs.models import DeadLetter, Job, Work
 from jobs.registry import kind as kind_named
 from jobs.registry import queue as queue_named
+from jobs.resolving import Act, Resolution, record, resolve
 from jobs.states import CANCELLABLE, Priority, State
-from tenants import audit
 
 OPERATOR = "operator"
-AFTER = {  # The state that a resolution moves a work to.
-    DeadLetter.Resolution.REPLAYED: State.PENDING,
-    DeadLetter.Resolution.DISCARDED: State.DISCARDING,
-    DeadLetter.Resolution.CANCELLED: State.CANCELLED,
-}
 
 
 def enqueue(
@@ -63,58 +63,78 @@ def wake_after_commit(queue: str, *, using: str = DEFAULT_DB_ALIAS) -> None:
     transaction.on_commit(lambda: hints.send(queue), using=using, robust=True)
 
 
-def replay(*, dead_letter: DeadLetter, actor: str, reason: str) -> None:
+def replay(*, dead_letter: DeadLetter, actor: str, reason: str, using: str = OPERATOR) -> None:
     """Do a dead work again: with a new budget of attempts, behind everything that is on time.
 
-    Raises StaleState when it is not dead any more, ReasonMissing.
+    Raises StaleState when it is not dead any more, or may not be done again; ReasonMissing.
     """
-    queue = queue_named(dead_letter.queue)
-    with transaction.atomic(using=OPERATOR):
-        work = _locked(dead_letter.queue, dead_letter.work_id, State.DEAD_LETTER)
-        columns = {name: getattr(work, name) for name in queue.model.claimed}
-        _move(
-            work,
-            State.PENDING,
-            priority=Priority.REPLAY,
-            due_at=Now(),
-            finished_at=None,
-            losses=0,
-            max_attempts=F("attempts") + queue.policy_of(columns).attempts,
-        )
-        _resolve(work, dead_letter.queue, DeadLetter.Resolution.REPLAYED, actor, reason)
-        wake_after_commit(dead_letter.queue, using=OPERATOR)
+    work = dead_letter.work_id
+    replay_work(queue=dead_letter.queue, work_id=work, actor=actor, reason=reason, using=using)
 
 
-def discard(*, dead_letter: DeadLetter, actor: str, reason: str) -> None:
+def replay_work(
+    *, queue: str, work_id: UUID, actor: str, reason: str, using: str = OPERATOR
+) -> None:
+    """As `replay`, of a work that need not be dead: wherever its model says that it is replayable.
+
+    Raises StaleState, ReasonMissing.
+    """
+    _resolve_one(queue, work_id, Act(Resolution.REPLAYED, actor, reason), using)
+
+
+def discard(*, dead_letter: DeadLetter, actor: str, reason: str, using: str = OPERATOR) -> None:
     """Give a dead work up: what it made is undone, which is work too, with attempts of its own.
 
     Raises StaleState when it is not dead any more, ReasonMissing.
     """
-    with transaction.atomic(using=OPERATOR):
-        work = _locked(dead_letter.queue, dead_letter.work_id, State.DEAD_LETTER)
-        _move_to_discarding(work, dead_letter.queue)
-        _resolve(work, dead_letter.queue, DeadLetter.Resolution.DISCARDED, actor, reason)
+    act = Act(Resolution.DISCARDED, actor, reason)
+    _resolve_one(dead_letter.queue, dead_letter.work_id, act, using)
 
 
-def cancel(*, queue: str, work_id: UUID, actor: str, reason: str) -> None:
+def skip(*, queue: str, work_id: UUID, actor: str, reason: str, using: str = OPERATOR) -> None:
+    """Give a work up wherever it waits: what is behind it in an ordered lane runs then.
+
+    The dead are discarded, the others cancelled. Raises StaleState, ReasonMissing.
+    """
+    act = Act(Resolution.DISCARDED, actor, reason)
+    if not _resolved(queue, work_id, act, using):
+        cancel(queue=queue, work_id=work_id, actor=actor, reason=reason, using=using)
+
+
+def cancel(*, queue: str, work_id: UUID, actor: str, reason: str, using: str = OPERATOR) -> None:
     """Withdraw a work that is not being done.
 
     One that was begun, in a queue whose works can be undone, is discarded instead: what it made
     would outlive it, and its address be free while it is not.
     Raises StaleState when it is being done, or is finished; ReasonMissing.
     """
-    with transaction.atomic(using=OPERATOR):
-        work = _locked(queue, work_id, *CANCELLABLE)
-        if queue_named(queue).undo is not None and _was_begun(work):
-            _move_to_discarding(work, queue)
-            resolution = DeadLetter.Resolution.DISCARDED
+    with transaction.atomic(using=using):
+        work = _locked(queue, work_id, *CANCELLABLE, using=using)
+        undo = queue_named(queue).undo is not None and _was_begun(work)
+        act = Act(Resolution.DISCARDED if undo else Resolution.CANCELLED, actor, reason)
+        if undo:
+            budget = F("attempts") + queue_named(queue).undo_policy.attempts
+            _move(work, act.after, using=using, due_at=Now(), losses=0, max_attempts=budget)
         else:
-            _move(work, State.CANCELLED, finished_at=Now())
-            resolution = DeadLetter.Resolution.CANCELLED
+            _move(work, act.after, using=using, finished_at=Now())
         if work.state == State.DEAD_LETTER:
-            _resolve(work, queue, resolution, actor, reason)
-        else:
-            _record(work, queue, f"work.{resolution}", AFTER[resolution], actor, reason)
+            _close_letter(work, queue, act, using=using)
+        record(queue, [(work.pk, cast("int", work.tenant_id), work.state)], act, using=using)
+        # To undo it; or its lane's next one may run.
+        wake_after_commit(queue, using=using)
+
+
+def _resolve_one(queue: str, work_id: UUID, act: Act, using: str) -> None:
+    if not _resolved(queue, work_id, act, using):
+        raise StaleState(f"{queue} {work_id} cannot be {act.resolution} as it stands.")
+
+
+def _resolved(queue: str, work_id: UUID, act: Act, using: str) -> bool:
+    with transaction.atomic(using=using):
+        moved = resolve(queue=queue, ids=[work_id], act=act, using=using)
+        if moved:
+            wake_after_commit(queue, using=using)
+    return bool(moved)
 
 
 def _was_begun(work: Work) -> bool:
@@ -122,55 +142,29 @@ def _was_begun(work: Work) -> bool:
     return work.attempts > 0 or work.last_error != ""
 
 
-def _locked(queue: str, work_id: UUID, *states: State) -> Work:
+def _locked(queue: str, work_id: UUID, *states: State, using: str) -> Work:
     model = queue_named(queue).model
-    rows = model._default_manager.using(OPERATOR).select_for_update()
+    rows = model._default_manager.using(using).select_for_update()
     work = rows.filter(pk=work_id, state__in=states).first()
     if work is None:
         raise StaleState(f"{queue} {work_id} is not {' or '.join(states)}.")
     return work
 
 
-def _move(work: Work, state: State, **columns: Any) -> None:
-    rows = type(work)._default_manager.using(OPERATOR)
+def _move(work: Work, state: State, *, using: str, **columns: Any) -> None:
+    rows = type(work)._default_manager.using(using)
     moved = rows.filter(pk=work.pk, state=work.state).update(state=state, **columns)
     if moved != 1:
         raise StaleState(f"{work} is not {work.state} any more.")
 
 
-def _move_to_discarding(work: Work, queue: str) -> None:
-    _move(
-        work,
-        State.DISCARDING,
-        due_at=Now(),
-        losses=0,
-        max_attempts=F("attempts") + queue_named(queue).undo_policy.attempts,
-    )
-    wake_after_commit(queue, using=OPERATOR)
-
-
-def _resolve(
-    work: Work, queue: str, resolution: DeadLetter.Resolution, actor: str, reason: str
-) -> None:
-    open_letter = DeadLetter.objects.using(OPERATOR).filter(
+def _close_letter(work: Work, queue: str, act: Act, *, using: str) -> None:
+    open_letter = DeadLetter.objects.using(using).filter(
         tenant_id=cast("int", work.tenant_id), queue=queue, work_id=work.pk, resolved_at=None
     )
     open_letter.update(
-        resolved_at=Now(), resolved_by=actor, resolution=resolution, why=reason[:500]
-    )
-    _record(work, queue, f"work.{resolution}", AFTER[resolution], actor, reason)
-
-
-def _record(work: Work, queue: str, action: str, after: State, actor: str, reason: str) -> None:
-    if not reason.strip():
-        raise ReasonMissing("Say why: the audit trail keeps it.")
-    audit.record(
-        actor=actor,
-        action=action,
-        target=f"{queue}:{work.pk}",
-        tenant_id=work.tenant_id,
-        reason=reason,
-        before={"state": work.state},
-        after={"state": str(after)},
-        using=OPERATOR,
+        resolved_at=Now(),
+        resolved_by=act.actor,
+        resolution=act.resolution,
+        why=act.reason[:500],
     )

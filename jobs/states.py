@@ -38,6 +38,12 @@ TRANSITIONS = frozenset(
         (State.UNKNOWN, State.PENDING),  # the queue's policy, or an operator: try again
         (State.UNKNOWN, State.DEAD_LETTER),  # told afterwards that it failed for good
         (State.DEAD_LETTER, State.PENDING),  # services.replay
+        (
+            State.SUCCEEDED,
+            State.PENDING,
+        ),  # services.replay, where Work.replayable says so; below too
+        (State.DISCARDED, State.PENDING),
+        (State.CANCELLED, State.PENDING),
         (State.DEAD_LETTER, State.DISCARDING),  # services.discard
         (State.SCHEDULED, State.DISCARDING),  # services.cancel of what was begun, here and below
         (State.PENDING, State.DISCARDING),
@@ -45,10 +51,10 @@ TRANSITIONS = frozenset(
         (State.UNKNOWN, State.DISCARDING),
         (State.DISCARDING, State.DISCARDED),  # settle: undone
         (State.DISCARDING, State.DEAD_LETTER),  # settle: undoing ran out of attempts
-        (State.SCHEDULED, State.HELD),  # services.hold: its lane was shut, here and below
+        (State.SCHEDULED, State.HELD),  # shutting.hold: its lane was shut, here and below
         (State.PENDING, State.HELD),
         (State.FAILED, State.HELD),
-        (State.HELD, State.PENDING),  # services.release: its lane is open again
+        (State.HELD, State.PENDING),  # shutting.release: its lane is open again
         (State.HELD, State.DEAD_LETTER),  # more is held than a lane keeps: the oldest
         (State.HELD, State.DISCARDING),  # services.cancel of what was begun
         (State.HELD, State.CANCELLED),  # services.cancel

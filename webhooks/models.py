@@ -14,6 +14,9 @@ from jobs.states import FINISHED, State
 from tenants.context import current_tenant_id
 from tenants.models import Tenant, TenantOwned
 
+# The types of the events that tell how webhooks themselves fare (webhooks.operational).
+OPERATIONAL = ("endpoint.disabled", "delivery.exhausted", "delivery.recovered")
+
 
 def _owner() -> "models.ForeignKey[Any, Any]":
     """Whose it is: a tenant's, or the platform's, which has no row (tenants.context.PLATFORM)."""
@@ -165,6 +168,8 @@ class Delivery(Work):
         "timeout": "w.timeout",
         "schedule": "w.schedule",
         "disabled": "w.disabled_at is not null or w.deleted_at is not null",
+        # What becomes of it is told to nobody: else an operational event would beget another.
+        "quiet": f"taken.test or coalesce(e.type in {OPERATIONAL}, false)",
     }
     carried_from = """
 left join public.webhooks_event e on e.tenant_id = taken.tenant_id and e.id = taken.event_id
@@ -174,6 +179,19 @@ left join public.webhooks_endpoint w on w.tenant_id = taken.tenant_id and w.id =
 """
     destination = "host"
     ordered = True
+    # Whoever lost one asks for it again, succeeded or not: the same row, the same webhook-id.
+    replayable = (State.DEAD_LETTER, *FINISHED)
+    # Somebody hears it, and what it says is still there.
+    replayable_if = """
+exists (select from public.webhooks_endpoint o where o.tenant_id = w.tenant_id
+  and o.id = w.endpoint_id and o.disabled_at is null and o.deleted_at is null)
+and exists (select from public.webhooks_event e left join public.webhooks_payload p
+  on p.tenant_id = e.tenant_id and p.event_id = e.id and p.created_at = e.created_at
+  where e.tenant_id = w.tenant_id and e.id = w.event_id
+  and coalesce(e.kept_payload, p.data) is not null)
+"""
+    typed = """(select e.type from public.webhooks_event e
+  where e.tenant_id = w.tenant_id and e.id = w.event_id)"""
 
     tenant = _owner()
     event = models.ForeignKey(

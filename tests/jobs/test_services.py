@@ -6,7 +6,7 @@ import pytest
 from django.db import connections, transaction
 from django.db.utils import DatabaseError, ProgrammingError
 
-from jobs import services
+from jobs import services, shutting
 from jobs.errors import LeaseLost, ReasonMissing, StaleState, UnknownKind
 from jobs.fence import hold
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane
@@ -72,7 +72,8 @@ def test_the_app_role_cannot_enqueue_for_another_tenant(engine, tenant, other_te
     [
         "update jobs_job set state = 'succeeded'",
         "delete from jobs_job",
-        "select count(*) from jobs_lane",
+        "update jobs_lane set failures = 0",
+        "delete from jobs_lane",
         "select count(*) from jobs_drainer",
         "insert into jobs_deadletter (id) values (gen_random_uuid())",
         "insert into jobs_attempt (id) values (gen_random_uuid())",
@@ -95,8 +96,20 @@ def test_the_app_role_sees_its_own_tenants_jobs_attempts_and_letters_alone(
     for model in (Job, Attempt, DeadLetter):
         with tenant_context(tenant):
             assert set(model.objects.values_list("tenant_id", flat=True)) == {tenant.pk}
-    assert not Lane.objects.using("operator").exists()
     assert Drainer.objects.using("operator").exists()
+
+
+def test_the_app_role_sees_and_changes_its_own_tenants_lanes_alone(tenant, other_tenant):
+    with tenant_context(other_tenant):
+        Lane.objects.create(key="endpoint:1", rate=5)
+    with tenant_context(tenant):
+        assert not Lane.objects.exists()
+        assert Lane.objects.update(rate=None, paused_why="mine now") == 0
+        with pytest.raises(DatabaseError), transaction.atomic():
+            Lane.objects.create(tenant_id=other_tenant.pk, key="endpoint:2")
+        Lane.objects.create(key="endpoint:1", rate=7)  # Its own, though the key is the same.
+    theirs = Lane.objects.using("operator").get(tenant_id=other_tenant.pk)
+    assert (theirs.key, theirs.rate, theirs.paused_why) == ("endpoint:1", 5, "")
 
 
 # ---- replay, discard, cancel ----
@@ -249,6 +262,97 @@ def test_what_is_being_done_cannot_be_cancelled(engine):
     with pytest.raises(StaleState):
         services.cancel(queue="parcels", work_id=work.pk, actor="operator:1", reason="withdrawn")
     assert fresh(work).state == "processing"
+
+
+def test_a_skipped_head_lets_the_next_of_its_ordered_lane_run(engine):
+    tenant = engine.tenant()
+    first, second = (engine.add(tenant=tenant, seq=n)[0] for n in (1, 2))
+    (claim,) = engine.claim(drainer=engine.drainer())
+    engine.settle((claim, Fail("never")))
+    assert engine.claim(drainer=engine.drainer()) == []  # A dead head blocks its lane.
+    skip(first)
+    (undone,) = engine.claim_undo(drainer=engine.drainer())
+    engine.settle((undone, Succeeded()))
+    assert fresh(first).state == "discarded"
+    (claim,) = engine.claim(drainer=engine.drainer())
+    assert claim.id == second.pk
+    assert actions_on(first) == ["work.dead_lettered", "work.discarded"]
+
+
+def test_a_head_that_waits_for_its_next_try_is_skipped_too(engine):
+    tenant = engine.tenant()
+    first, second = (engine.add(tenant=tenant, seq=n, state=state)[0] for n, state in STANDING)
+    assert engine.claim(drainer=engine.drainer()) == []
+    skip(first)
+    (claim,) = engine.claim(drainer=engine.drainer())
+    assert (fresh(first).state, claim.id) == ("cancelled", second.pk)
+
+
+STANDING = [(1, "held"), (2, "pending")]
+
+
+def skip(work):
+    services.skip(queue="parcels", work_id=work.pk, actor="operator:1", reason="unsendable")
+
+
+def test_what_is_being_done_cannot_be_skipped(engine):
+    (work,) = engine.add()
+    engine.claim(drainer=engine.drainer())
+    with pytest.raises(StaleState):
+        skip(work)
+    assert fresh(work).state == "processing"
+
+
+# ---- shut lanes ----
+
+
+def in_lane(engine, *states):
+    tenant = engine.tenant()
+    works = [
+        engine.add(tenant=tenant, lane="l", state=state, due_at="2100-01-01T00:00Z")[0]
+        for state in states
+    ]
+    return works, {"queue": "parcels", "tenant_id": tenant, "lane": "l"}
+
+
+def states_of(works):
+    return [fresh(work).state for work in works]
+
+
+def test_a_shut_lane_holds_what_waits_and_leaves_what_runs_or_ended(engine):
+    states = ["pending", "scheduled", "failed", "succeeded", "dead_letter", "discarding"]
+    works, lane = in_lane(engine, *states)
+    running, _ = in_lane(engine, "pending")
+    assert shutting.hold(**lane) == 3
+    assert states_of(works) == ["held"] * 3 + states[3:]
+    assert states_of(running) == ["pending"]  # Another tenant's lane of the same name.
+
+
+def test_an_opened_lane_runs_all_that_it_held_the_oldest_first(engine):
+    works, lane = in_lane(engine, "pending", "failed", "scheduled")
+    shutting.hold(**lane)
+    assert engine.claim(drainer=engine.drainer()) == []
+    assert shutting.release(**lane) == 3
+    claims = engine.claim(drainer=engine.drainer())
+    assert sorted(claim.id for claim in claims) == [work.pk for work in works]
+
+
+def test_many_are_held_and_released_chunk_by_chunk(engine, monkeypatch):
+    monkeypatch.setattr(shutting, "CHUNK", 2)
+    works, lane = in_lane(engine, *["pending"] * 5)
+    assert (shutting.hold(**lane), shutting.hold(**lane)) == (5, 0)
+    assert (shutting.release(**lane), shutting.release(**lane)) == (5, 0)
+    assert states_of(works) == ["pending"] * 5
+
+
+def test_what_a_shut_lane_cannot_keep_is_dead_not_lost_the_oldest_first(engine, monkeypatch):
+    monkeypatch.setattr(shutting, "CHUNK", 2)
+    works, lane = in_lane(engine, *["held"] * 6)
+    assert shutting.overflow(**lane, keep=1) == 5
+    assert states_of(works) == ["dead_letter"] * 5 + ["held"]
+    assert {letter_of(work).reason for work in works[:5]} == {"overflow"}
+    assert actions_on(works[0]) == ["work.dead_lettered"]
+    assert shutting.overflow(**lane, keep=1) == 0
 
 
 # ---- the fence ----

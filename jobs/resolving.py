@@ -1,0 +1,151 @@
+"""Works moved by the chunk: how jobs.services replays and discards, one or ten thousand.
+
+A chunk is one transaction of a few statements, whatever its size. Locks are taken as everywhere:
+works in the order of their ids, then their letters.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import connections, transaction
+from structlog.contextvars import get_contextvars
+
+from config.ids import uuid7
+from config.proxies import current_address
+from jobs import columns
+from jobs.errors import ReasonMissing
+from jobs.models import DeadLetter
+from jobs.registry import Queue
+from jobs.registry import queue as queue_named
+from jobs.states import Priority, State
+
+CHUNK = 500  # Works in one transaction, so that nobody waits long for its locks.
+MOST_ATTEMPTS = 32_767  # What the column holds.
+
+LOCK = """
+select w.id, w.tenant_id, w.state from {table} w
+where w.id = any(%s) and w.state = any(%s) and ({condition}) order by w.id for update of w
+"""
+
+MOVE = """
+update {table} w set state = %s, due_at = now(), finished_at = null, losses = 0,
+  priority = coalesce(%s, w.priority), max_attempts = least(w.attempts + g.budget, {most})
+from json_to_recordset(%s::json) g(id uuid, budget int) where w.id = g.id
+"""
+
+RESOLVE = """
+update jobs_deadletter set resolved_at = now(), resolved_by = %s, resolution = %s, why = %s
+where queue = %s and work_id = any(%s) and tenant_id = any(%s) and resolved_at is null
+"""
+
+RECORD = """
+insert into tenants_auditentry
+  (id, at, tenant_id, actor, action, target, reason, before, after, request_id, address)
+select g.id, now(), g.tenant_id, %s, %s, g.target, %s, g.before, g.after, %s, %s::inet
+from json_to_recordset(%s::json) g(id uuid, tenant_id bigint, target text, before jsonb,
+  after jsonb)
+"""
+
+Resolution = DeadLetter.Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is done to works, by whom and why."""
+
+    resolution: Resolution
+    actor: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Raises ReasonMissing."""
+        if not self.reason.strip():
+            raise ReasonMissing("Say why: the audit trail keeps it.")
+
+    @property
+    def after(self) -> State:
+        """The state that it moves a work to."""
+        return AFTER[self.resolution]
+
+    def start(self, queue: Queue) -> tuple[State, ...]:
+        """The states that it moves works from."""
+        replayed = self.resolution == Resolution.REPLAYED
+        return queue.model.replayable if replayed else (State.DEAD_LETTER,)
+
+    def condition(self, queue: Queue) -> str:
+        """What must hold besides: SQL over a work `w`."""
+        return queue.model.replayable_if if self.resolution == Resolution.REPLAYED else "true"
+
+
+AFTER = {
+    Resolution.REPLAYED: State.PENDING,
+    Resolution.DISCARDED: State.DISCARDING,
+    Resolution.CANCELLED: State.CANCELLED,
+}
+
+
+def resolve(*, queue: str, ids: Collection[UUID], act: Act, using: str) -> list[UUID]:
+    """Replay or discard these works, all at once; says which: the others stand elsewhere by now.
+
+    `ids` are at most CHUNK. Under `default` only the current tenant's are there.
+    """
+    of = queue_named(queue)
+    with transaction.atomic(using=using):
+        works = _locked(of, ids, act, using)
+        if not works:
+            return []
+        moved = [id_ for id_, _, _ in works]
+        _move(of, moved, act, using)
+        tenants = sorted({tenant for _, tenant, _ in works})
+        values = [act.actor, act.resolution, act.reason[:500], queue, moved, tenants]
+        _execute(using, RESOLVE, values)
+        record(queue, works, act, using=using)
+    return moved
+
+
+def record(queue: str, works: Sequence[tuple[UUID, int, str]], act: Act, *, using: str) -> None:
+    """One audit entry for each work (id, tenant, state before), as if it had been the only one."""
+    entries = [
+        {
+            "id": uuid7(),
+            "tenant_id": tenant_id,
+            "target": f"{queue}:{work_id}",
+            "before": {"state": before},
+            "after": {"state": str(act.after)},
+        }
+        for work_id, tenant_id, before in works
+    ]
+    request_id = str(get_contextvars().get("request_id", ""))[:64]
+    action = f"work.{act.resolution}"
+    values = [act.actor, action, act.reason[:500], request_id, current_address()]
+    _execute(using, RECORD, [*values, orjson.dumps(entries).decode()])
+
+
+def _locked(of: Queue, ids: Collection[UUID], act: Act, using: str) -> list[Any]:
+    statement = LOCK.format(table=of.table, condition=act.condition(of))
+    states = [str(state) for state in act.start(of)]
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, [list(ids), states])
+        return list(cursor.fetchall())
+
+
+def _move(of: Queue, ids: Sequence[UUID], act: Act, using: str) -> None:
+    if act.resolution == Resolution.REPLAYED:
+        priority: int | None = int(Priority.REPLAY)
+        carried = columns.of_works(of, ids, using=using)
+        budgets = {id_: of.policy_of(carried[id_]).attempts for id_ in ids}
+    else:
+        priority = None
+        budgets = dict.fromkeys(ids, of.undo_policy.attempts)
+    rows = [{"id": id_, "budget": budget} for id_, budget in budgets.items()]
+    statement = MOVE.format(table=of.table, most=MOST_ATTEMPTS)
+    _execute(using, statement, [str(act.after), priority, orjson.dumps(rows).decode()])
+
+
+def _execute(using: str, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> int:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, values)
+        return int(cursor.rowcount)
