@@ -18,13 +18,6 @@ class KeyReused(Problem):
     code = "idempotency_key_reused"
 
 
-class BadKey(Problem):
-    """This Idempotency-Key cannot be used."""
-
-    status = 400
-    code = "invalid_idempotency_key"
-
-
 class PlanNotOpen(Problem):
     """This plan is not open to everyone."""
 

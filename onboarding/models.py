@@ -37,7 +37,7 @@ class PendingOnboarding(Work):
     locale = models.CharField(max_length=35, default="en")
     time_zone = models.CharField(max_length=64, default="UTC")
     caller = models.CharField(max_length=100)  # An actor: tenants.audit.
-    key_digest = models.BinaryField(max_length=32, null=True)  # onboarding.idempotency.
+    key_digest = models.BinaryField(max_length=32, null=True)  # config.idempotency.
     fingerprint = models.BinaryField(max_length=32)  # SHA-256 of the body: same key, same body?
 
     class Meta(Work.Meta):

@@ -14,8 +14,10 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from msgspec import UNSET
 
+from config import idempotency
+from config.idempotency import IdempotencyKey
 from jobs.services import wake_after_commit
-from onboarding import claim_tokens, idempotency, names, slugs
+from onboarding import claim_tokens, names, slugs
 from onboarding.errors import (
     AlreadyClaimed,
     BadClaim,
@@ -26,7 +28,6 @@ from onboarding.errors import (
     SlugTaken,
     UnknownRequest,
 )
-from onboarding.idempotency import IdempotencyKey
 from onboarding.policy import POLICY
 from onboarding.serializers import SignUp
 from onboarding.states import Progress

@@ -12,12 +12,13 @@ from django.shortcuts import render
 from rest_framework.request import Request
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from config import limits
+from config import idempotency, limits
 from config.api import LeanAPIView, answer, decode, read_body
+from config.idempotency import IdempotencyKey
 from config.ids import InvalidId, format_id, parse_id
 from config.lists import Page, page, read_cursor, read_limit, refuse_unknown_parameters
 from config.problems import NotFoundProblem, RateLimited, problem_response
-from onboarding import idempotency, models, services, status
+from onboarding import models, services, status
 from onboarding.answers import (
     AcceptedAnswer,
     ClaimAnswer,
@@ -28,7 +29,6 @@ from onboarding.answers import (
 )
 from onboarding.callbacks import record_callback
 from onboarding.errors import BadClaim, UnknownRequest
-from onboarding.idempotency import IdempotencyKey
 from onboarding.limits import STATUS_LIMIT, counters
 from onboarding.resending import resend
 from onboarding.serializers import SignUp

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from onboarding.errors import BadKey
+from config.problems import Problem
 
 KEPT = timedelta(hours=24)
 MOST = 255
@@ -19,6 +19,13 @@ STRANGER_DISTINCT = 10  # "aaaa…" and "1234512345…" are long, and guessed at
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+
+
+class BadKey(Problem):
+    """This Idempotency-Key cannot be used."""
+
+    status = 400
+    code = "invalid_idempotency_key"
 
 
 @dataclass(frozen=True)
