@@ -272,7 +272,7 @@ def _told(error: Exception, where: Destination) -> tuple[Kind, str]:
     match error:
         case ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "") or "it cannot be verified"
-            return Kind.TLS, f"The certificate of {host} is refused: {why}."
+            return Kind.TLS, f"The certificate of {host} is refused: {why.rstrip('.')}."
         case ClientConnectorSSLError():
             return Kind.TLS, f"{host} did not complete the TLS handshake."
         case ClientConnectorDNSError():
