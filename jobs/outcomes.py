@@ -2,6 +2,10 @@
 
 An exchange (one HTTP request and its answer) goes into the attempt's row as it stands: whoever
 makes one redacts its headers first.
+
+A failure counts against its lane, whose breaker may open (jobs.breaker); one that is `healthy` says
+nothing of it: no request was made, or the answer shows that all is well there. A `notice` is a word
+("gone") that the queue's notices then tell (jobs.engine.notices).
 """
 
 from collections.abc import Mapping
@@ -23,6 +27,7 @@ class Succeeded:
 
     exchange: Exchange | None = None
     patch: Mapping[str, Any] | None = None
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Retry:
     error: str
     after: float | None = None
     exchange: Exchange | None = None
+    healthy: bool = False
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Fail:
 
     error: str
     exchange: Exchange | None = None
+    healthy: bool = False
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,19 @@ class Snooze:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """Told to come later (HTTP 429): the whole lane waits `after` seconds, from one to a day.
+
+    Not counted as an attempt, but for its row in the log. A work that is older than its policy's
+    window has waited long enough: then it counts as Retry.
+    """
+
+    after: float
+    reason: str
+    exchange: Exchange | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """The request went out and no answer came: done or not, nobody can tell."""
 
@@ -58,4 +80,4 @@ class Unknown:
     exchange: Exchange | None = None
 
 
-Outcome = Succeeded | Retry | Fail | Snooze | Unknown
+Outcome = Succeeded | Retry | Fail | Snooze | Throttled | Unknown

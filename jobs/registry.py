@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from jobs import retry
+from jobs.breaker import Breaker
 from jobs.errors import UnknownKind, UnknownQueue
 from jobs.steps import Claim, Step
 
@@ -40,6 +41,8 @@ class Queue:
     deadline: float  # Seconds, for one try in all.
     lane_window: int | None
     tenant_window: int | None
+    breaker: Breaker | None = None  # None: nobody counts what fails in a lane.
+    notice: str | None = None  # The kind of job that is told of dead works and ailing lanes.
 
     @property
     def table(self) -> str:
@@ -112,6 +115,8 @@ def policy_of_kind(data: Mapping[str, Any]) -> retry.Policy:
 
 
 def _queue(name: str, spec: Mapping[str, Any]) -> Queue:
+    if notice := spec.get("notice"):
+        kind(notice)  # Raises UnknownKind now, and not in the middle of settling.
     policy = import_string(spec.get("policy", "jobs.retry.DEFAULT"))
     return Queue(
         name=name,
@@ -125,4 +130,6 @@ def _queue(name: str, spec: Mapping[str, Any]) -> Queue:
         deadline=float(spec["deadline"]),
         lane_window=spec.get("lane_window", max(1, int(spec["slots"]) // 2)),
         tenant_window=spec.get("tenant_window", max(1, int(spec["slots"]) // 2)),
+        breaker=import_string(spec["breaker"]) if spec.get("breaker") else None,
+        notice=notice,
     )

@@ -75,4 +75,5 @@ SLIPWAY["JOBS"] |= {  # noqa: F405
     "act": {"step": "tests.works.steps.act", "policy": "tests.works.steps.QUICK"},
     "act_async": {"step": "tests.works.steps.act_async", "policy": "tests.works.steps.QUICK"},
     "act_patiently": {"step": "tests.works.steps.act", "policy": "tests.works.steps.PATIENT"},
+    "notice": {"step": "tests.works.steps.hear", "policy": "tests.works.steps.QUICK"},
 }

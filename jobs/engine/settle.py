@@ -1,4 +1,4 @@
-"""Settling: attempts, next states, dead letters and their audit entries, one transaction a batch.
+"""Settling: attempts, next states, dead letters, lanes and notices, one transaction a batch.
 
 Every write is fenced by (id, lease): a work that was rescued meanwhile stays as it is. What cannot
 be written never blocks what can: refused data splits the batch until the culprit stands alone, and
@@ -15,7 +15,8 @@ import structlog
 from psycopg import AsyncConnection
 
 from config.ids import uuid7
-from jobs.engine import clean
+from jobs import hints
+from jobs.engine import clean, health, notices
 from jobs.engine.link import LOST
 from jobs.engine.verdict import Settlement, unsettled
 from jobs.registry import queue as queue_named
@@ -96,8 +97,7 @@ async def settle(
     may have caused (OVERDONE) splits it, as refused data does.
     """
     try:
-        async with connection.transaction():
-            return await _write(connection, batch)
+        return await _commit(connection, batch)
     except psycopg.Error as error:
         if _is_passing(error):
             raise
@@ -117,8 +117,7 @@ async def _settle_without(
     claim, said = settlement.claim, _said(error)
     log.error("settlement_refused", queue=claim.queue, work=str(claim.id), error=said)
     try:
-        async with connection.transaction():
-            return await _write(connection, [unsettled(settlement, said)])
+        return await _commit(connection, [unsettled(settlement, said)])
     except psycopg.Error as again:
         if _is_passing(again):
             raise
@@ -138,17 +137,36 @@ def _said(error: psycopg.Error) -> str:
     return clean.text(sentence, 200).encode("ascii", "replace").decode()
 
 
-async def _write(connection: AsyncConnection[Any], batch: Sequence[Settlement]) -> set[Held]:
-    settled: set[Held] = set()
-    for name in sorted({settlement.claim.queue for settlement in batch}):
-        of_queue = [settlement for settlement in batch if settlement.claim.queue == name]
-        settled |= await _move(connection, name, of_queue)
-    ours = [one for one in batch if (one.claim.id, one.claim.lease) in settled]
+async def _commit(connection: AsyncConnection[Any], batch: Sequence[Settlement]) -> set[Held]:
+    async with connection.transaction():
+        settled: set[Held] = set()
+        for name in sorted({one.claim.queue for one in batch}):
+            of_queue = [one for one in batch if one.claim.queue == name]
+            settled |= await _move(connection, name, of_queue)
+        ours = [one for one in batch if (one.claim.id, one.claim.lease) in settled]
+        await _write(connection, ours)
+        told = await _tell(connection, ours)
+    if told:
+        hints.send("jobs")
+    return settled
+
+
+async def _tell(connection: AsyncConnection[Any], ours: Sequence[Settlement]) -> bool:
+    """Write what the batch says of its lanes, and notices; whether there are any notices."""
+    told = False
+    for name in sorted({one.claim.queue for one in ours}):
+        queue = queue_named(name)
+        of_queue = [one for one in ours if one.claim.queue == name]
+        changes = await health.watch(connection, queue, of_queue)
+        told |= await notices.tell(connection, queue, of_queue, changes)
+    return told
+
+
+async def _write(connection: AsyncConnection[Any], ours: Sequence[Settlement]) -> None:
     if dead := [one for one in ours if one.dead]:
         await _execute(connection, LETTERS, [_letter(one) for one in dead])
     if tried := [one for one in ours if one.came]:
         await _record(connection, tried)
-    return settled
 
 
 async def _move(

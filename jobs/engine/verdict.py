@@ -16,9 +16,9 @@ import structlog
 
 from jobs.engine import clean
 from jobs.models import Attempt, DeadLetter
-from jobs.outcomes import Exchange, Fail, Outcome, Retry, Snooze, Succeeded, Unknown
+from jobs.outcomes import Exchange, Fail, Outcome, Retry, Snooze, Succeeded, Throttled, Unknown
 from jobs.registry import Queue
-from jobs.retry import Policy
+from jobs.retry import LONGEST_RETRY_AFTER, Policy
 from jobs.states import State
 from jobs.steps import Claim
 
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 POISONOUS = 3  # Losses in a row.
 PATCH_LENGTH = 1024 * 1024  # Bytes of JSON; 500 patches must fit into one statement.
 LONGEST_DELAY = 3e9  # Seconds: a century, which Postgres can still add to now().
+LEAST_PAUSE = 1.0  # Seconds.
+NOTICE_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,14 @@ class Settlement:
     response: bytes | None = None
     patch: bytes | None = None
     dead: DeadLetter.Reason | None = None
+    well: bool | None = None  # What it says of its lane; None: nothing.
+    pause: float | None = None  # Seconds in which nothing of its lane is to start.
+    notice: str | None = None  # What its queue's notices are to tell, besides a death.
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody is told: what tells of one notice must not beget the next."""
+        return bool(self.claim.data.get("quiet"))
 
 
 def settle(
@@ -72,19 +82,24 @@ def _judge(
                 came=Attempt.Came.SUCCEEDED,
                 patch=_patch(outcome.patch) if outcome.patch else None,
                 **_exchange(outcome.exchange),
+                **_told(claim, outcome, well=True),
             )
         case Snooze():
             waiting = State.DISCARDING if claim.discarding else State.SCHEDULED
             delay, reason = _seconds(outcome.delay), _text(outcome.reason)
             return Settlement(claim, waiting, delay=delay, error=reason, counted=False)
+        case Throttled():
+            return _throttled(claim, outcome, queue.policy(claim), random, elapsed)
         case Fail():
-            return _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.FAILED)
+            dead = _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.FAILED)
+            return replace(dead, **_told(claim, outcome, well=False))
         case Unknown() if queue.model.never_twice and not claim.discarding:
             return Settlement(
                 claim,
                 State.UNKNOWN,
                 error=_text(outcome.error),
                 came=Attempt.Came.UNKNOWN,
+                well=False,
                 **_exchange(outcome.exchange),
             )
         case Unknown():
@@ -132,6 +147,9 @@ def unsettled(settlement: Settlement, error: str) -> Settlement:
         error=settlement.error and f"unwritable error: {error}",
         request=None,
         response=None,
+        well=None,
+        pause=None,
+        notice=None,
     )
 
 
@@ -140,15 +158,38 @@ def _retry(
 ) -> Settlement:
     # A replay grants a new budget on top of the attempts that were; backoff begins anew with it.
     nth = claim.attempt - (claim.max_attempts - policy.attempts)
-    age = (claim.started_at - claim.created_at).total_seconds() + elapsed
+    age = _age(claim, elapsed)
+    told = _told(claim, outcome, well=False)
     if not policy.allows(nth, age=age):
-        return _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.EXHAUSTED)
+        dead = _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.EXHAUSTED)
+        return replace(dead, **told)
     return Settlement(
         claim,
         State.DISCARDING if claim.discarding else State.FAILED,
         delay=_seconds(policy.delay(nth, random=random, retry_after=outcome.after)),
         error=_text(outcome.error),
         came=Attempt.Came.RETRY,
+        **_exchange(outcome.exchange),
+        **told,
+    )
+
+
+def _throttled(
+    claim: Claim, outcome: Throttled, policy: Policy, random: Callable[[], float], elapsed: float
+) -> Settlement:
+    """No attempt: the work stays where it was in its lane, which waits."""
+    if policy.window is not None and _age(claim, elapsed) >= policy.window:
+        last = Retry(outcome.reason, outcome.after, outcome.exchange, healthy=True)
+        return _retry(claim, last, policy, random, elapsed)
+    after = min(max(_seconds(outcome.after), LEAST_PAUSE), LONGEST_RETRY_AFTER)
+    return Settlement(
+        claim,
+        State.DISCARDING if claim.discarding else State.PENDING,
+        delay=after if claim.discarding else None,
+        error=_text(outcome.reason),
+        counted=False,
+        came=Attempt.Came.THROTTLED,
+        pause=None if claim.discarding else after,  # Undoing has no lanes.
         **_exchange(outcome.exchange),
     )
 
@@ -164,6 +205,18 @@ def _dead(
         dead=DeadLetter.Reason.UNDO if claim.discarding else reason,
         **_exchange(exchange),
     )
+
+
+def _told(claim: Claim, outcome: Succeeded | Retry | Fail, *, well: bool) -> dict[str, Any]:
+    """The settlement's fields for what is heard of the lane, and by whom else."""
+    silent = claim.discarding or (not isinstance(outcome, Succeeded) and outcome.healthy)
+    notice = None if outcome.notice is None else clean.text(outcome.notice, NOTICE_LENGTH)
+    return {"well": None if silent else well, "notice": notice}
+
+
+def _age(claim: Claim, elapsed: float) -> float:
+    """Seconds from the work's making to the end of this try."""
+    return (claim.started_at - claim.created_at).total_seconds() + elapsed
 
 
 def _text(error: object) -> str:

@@ -93,6 +93,11 @@ async def act_async(claim: Claim) -> Outcome:
     return outcome(word, argument)
 
 
+def hear(claim: Claim) -> Outcome:
+    """A notice."""
+    return Succeeded()
+
+
 def undo(claim: Claim) -> Outcome:
     trace(claim, "undone")
     return Succeeded()

@@ -1,0 +1,93 @@
+"""Notices: jobs that tell of dead works and ailing lanes, born in the settling transaction.
+
+A queue names the kind of job ("notice"). Of one settled batch there is one job for each lane and
+thing to tell, however many works it is about:
+
+    {"queue", "lane", "what", "works": [at most 100 ids], "count", "failing_since", "reason"}
+
+`what` is "exhausted" (works became dead letters; `reason` is theirs), "opened" and "recovered" (the
+lane's breaker; `reason` is the last error), or the word that an outcome's `notice` asks for. Works
+whose claim is `quiet` are told of nowhere.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg import AsyncConnection
+
+from config.ids import uuid7
+from jobs.engine import clean
+from jobs.engine.health import Change, Lane
+from jobs.engine.verdict import Settlement
+from jobs.registry import Queue
+from jobs.registry import kind as kind_named
+
+MOST_NAMED = 100  # Works in one notice.
+
+INSERT = """
+insert into jobs_job (id, tenant_id, lane, kind, args, max_attempts)
+select * from json_to_recordset(%s::json) j(id uuid, tenant_id bigint, lane text, kind text,
+  args jsonb, max_attempts smallint)
+"""
+
+Matter = tuple[Lane, str, str]  # The lane, what there is to tell of it, and the reason.
+
+
+async def tell(
+    connection: AsyncConnection[Any],
+    queue: Queue,
+    settled: Sequence[Settlement],
+    changes: Mapping[Lane, Change],
+) -> bool:
+    """Queue the notices of a batch that is settled in this transaction; whether there are any."""
+    if queue.notice is None:
+        return False
+    matters: dict[Matter, list[UUID]] = {}
+    for one in settled:
+        if not one.quiet:
+            for matter in _matters(one, changes):
+                matters.setdefault(matter, []).append(one.claim.id)
+    if not matters:
+        return False
+    budget = kind_named(queue.notice).policy.attempts
+    rows = [
+        _job(queue, matter, works, changes.get(matter[0])) | {"max_attempts": budget}
+        for matter, works in matters.items()
+    ]
+    await connection.execute(INSERT, [orjson.dumps(rows).decode()], prepare=False)
+    return True
+
+
+def _matters(one: Settlement, changes: Mapping[Lane, Change]) -> Iterator[Matter]:
+    """What there is to tell on account of one work."""
+    lane = (one.claim.tenant_id, one.claim.lane)
+    if one.dead:
+        yield lane, "exhausted", str(one.dead)
+    if one.notice:
+        yield lane, one.notice, clean.text(one.error or "", clean.LAST_ERROR_LENGTH)
+    if one.well is not None and (change := changes.get(lane)):
+        if change.opened and not one.well:
+            yield lane, "opened", change.error
+        if change.recovered and one.well:
+            yield lane, "recovered", ""
+
+
+def _job(queue: Queue, matter: Matter, works: list[UUID], change: Change | None) -> dict[str, Any]:
+    (tenant_id, lane), what, reason = matter
+    return {
+        "id": uuid7(),
+        "tenant_id": tenant_id,
+        "lane": f"jobs:{tenant_id}",
+        "kind": queue.notice,
+        "args": {
+            "queue": queue.name,
+            "lane": lane,
+            "what": what,
+            "works": works[:MOST_NAMED],
+            "count": len(works),
+            "failing_since": change.failing_since if change else None,
+            "reason": reason,
+        },
+    }
