@@ -36,22 +36,22 @@ PORTION_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
-# KEYS: counters. ARGV: a limit, a window in milliseconds and how many to count, for each. The first
-# line of the answer says which counter is full (0: none); then come count, milliseconds left and
-# how many were counted, for each.
+# KEYS: counters. ARGV: a limit, a window in milliseconds, how many to count at least and at most,
+# for each. The first line of the answer says which counter is full (0: none); then come count,
+# milliseconds left and how many were counted, for each.
 _TAKE = """
 local full = 0
 for i, key in ipairs(KEYS) do
   local count = tonumber(redis.call('GET', key) or '0')
-  if full == 0 and count >= tonumber(ARGV[3 * i - 2]) then full = i end
+  if full == 0 and count + tonumber(ARGV[4 * i - 1]) > tonumber(ARGV[4 * i - 3]) then full = i end
 end
 local seen = {full}
 for i, key in ipairs(KEYS) do
   local count, drawn = tonumber(redis.call('GET', key) or '0'), 0
   if full == 0 then
-    drawn = math.min(tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i - 2]) - count)
+    drawn = math.min(tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i - 3]) - count)
     count = redis.call('INCRBY', key, drawn)
-    if count == drawn then redis.call('PEXPIRE', key, ARGV[3 * i - 1]) end
+    if count == drawn then redis.call('PEXPIRE', key, ARGV[4 * i - 2]) end
   end
   table.insert(seen, count)
   table.insert(seen, redis.call('PTTL', key))
@@ -61,7 +61,8 @@ return seen
 """
 _GIVE_BACK = """
 for i, key in ipairs(KEYS) do
-  if tonumber(redis.call('GET', key) or '0') > 0 then redis.call('DECR', key) end
+  local count = tonumber(redis.call('GET', key) or '0')
+  if count > 0 then redis.call('DECRBY', key, math.min(count, tonumber(ARGV[i]))) end
 end
 """
 
@@ -80,9 +81,12 @@ class Limit:
         amount, seconds = settings.SLIPWAY["LIMITS"][name]
         return cls(name, amount, seconds)
 
-    def of(self, key: str) -> "Counter":
-        """This limit for one client, key, network or whatever is counted apart."""
-        return Counter(self, f"slipway:limit:{self.name}:{key}")
+    def of(self, key: str, *, many: int = 1) -> "Counter":
+        """This limit for one client, key, network or whatever is counted apart.
+
+        `many` is how much one request counts.
+        """
+        return Counter(self, f"slipway:limit:{self.name}:{key}", many)
 
 
 class Counter(NamedTuple):
@@ -90,6 +94,7 @@ class Counter(NamedTuple):
 
     limit: Limit
     key: str
+    many: int = 1
 
 
 class Seen(NamedTuple):
@@ -128,7 +133,8 @@ def give_back(request: Request | HttpRequest) -> None:
     if counters and not _away.now():
         try:
             keys = [counter.key for counter in counters]
-            shared_redis.client(timeout=REDIS_TIMEOUT).eval(_GIVE_BACK, len(keys), *keys)
+            counts = [counter.many for counter in counters]
+            shared_redis.client(timeout=REDIS_TIMEOUT).eval(_GIVE_BACK, len(keys), *keys, *counts)
         except redis.RedisError as error:
             _away.note(error)
 
@@ -173,18 +179,25 @@ def _ask_redis(counters: tuple[Counter, ...]) -> Answer | None:
     if _away.now():
         return None
     keys = [counter.key for counter in counters]
-    # Several are counted together or not at all, and so one by one.
-    wanted = _portions.size(counters[0]) if len(counters) == 1 else 1
-    numbers = [n for limit, _ in counters for n in (limit.amount, limit.seconds * 1000, wanted)]
+    # Several are counted together or not at all, and so without portions.
+    in_portions = _in_portions(counters)
+    numbers: list[int] = []
+    for limit, _, many in counters:
+        most = _portions.size(counters[0]) if in_portions else many
+        numbers += limit.amount, limit.seconds * 1000, many, most
     try:
         full, *rest = _script()(keys=keys, args=numbers)
     except redis.RedisError as error:
         _away.note(error)
         return None
     seen = [Seen(n, max(0, ms) / 1000) for n, ms in zip(rest[::3], rest[1::3], strict=True)]
-    if len(counters) == 1 and not full:
+    if in_portions and not full:
         seen = [_portions.keep(counters[0], seen[0], drawn=rest[2])]
     return (full - 1 if full else None), seen
+
+
+def _in_portions(counters: tuple[Counter, ...]) -> bool:
+    return len(counters) == 1 and counters[0].many == 1
 
 
 def _ask_here(counters: tuple[Counter, ...]) -> Answer:
@@ -233,7 +246,7 @@ class _Portions:
         """Let one through; None when Redis is to be asked."""
         now = time.monotonic()
         with self._lock:
-            held = self._held.get(counters[0].key) if len(counters) == 1 else None
+            held = self._held.get(counters[0].key) if _in_portions(counters) else None
             if held is None or held.left == 0 or now >= held.until:
                 return None
             held.left -= 1
@@ -276,19 +289,27 @@ class _Here:
             self._make_room(now)
             standing = [self._standing(counter, now) for counter in counters]
             full = next(
-                (i for i, (n, _) in enumerate(standing) if n >= counters[i].limit.amount), None
+                (
+                    i
+                    for i, ((n, _), counter) in enumerate(zip(standing, counters, strict=True))
+                    if n + counter.many > counter.limit.amount
+                ),
+                None,
             )
             if full is None:
-                standing = [(count + 1, end) for count, end in standing]
+                standing = [
+                    (count + counter.many, end)
+                    for (count, end), counter in zip(standing, counters, strict=True)
+                ]
                 self._counts.update(zip([c.key for c in counters], standing, strict=True))
         return full, [Seen(count, end - now) for count, end in standing]
 
     def give_back(self, counters: tuple[Counter, ...]) -> None:
         with self._lock:
-            for _, key in counters:
+            for _, key, many in counters:
                 if key in self._counts:
                     count, end = self._counts[key]
-                    self._counts[key] = (max(0, count - 1), end)
+                    self._counts[key] = (max(0, count - many), end)
 
     def _standing(self, counter: Counter, now: float) -> tuple[int, float]:
         count, end = self._counts.get(counter.key, (0, 0.0))

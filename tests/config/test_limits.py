@@ -54,6 +54,16 @@ def test_it_lets_so_many_through_and_not_one_more(place, key):
     assert problem.headers["RateLimit-Policy"] == '"three";q=3;w=60'
 
 
+def test_a_request_may_count_for_many_and_counts_whole_or_not_at_all(place, key):
+    ten = Limit("ten", 10, 60)
+    assert take(ten.of(key, many=7)).rate_limit["RateLimit"].startswith('"ten";r=3;')
+    refused(ten.of(key, many=4))
+    request = take(ten.of(key, many=3))
+    refused(ten.of(key))
+    limits.give_back(request)
+    take(ten.of(key, many=3))
+
+
 def test_who_is_counted_apart_is_limited_apart(place, key):
     one = Limit("one", 1, 60)
     take(one.of(key + "a"))
