@@ -131,7 +131,19 @@ def _guarded_socket(info: tuple[Any, ...]) -> socket.socket:
     family, kind, protocol, _, address = info
     if not trip.rules.allows(str(address[0]), opened=trip.opened):
         raise _blocked(str(address[0]))
-    return socket.socket(family, kind, protocol)
+    return _Socket(family, kind, protocol)
+
+
+class _Socket(socket.socket):
+    """A socket that only an explicit close closes.
+
+    When a TLS handshake fails, uvloop closes the descriptor and leaves the number in the Python
+    object (MagicStack/uvloop issue 738). The object's end would close that number again, by then
+    somebody else's connection: a customer's server could pick our database's that way.
+    """
+
+    def __del__(self) -> None:
+        self.detach()
 
 
 def _blocked(address: str) -> CallFailed:
@@ -169,7 +181,7 @@ class Client:
         """
         started = time.monotonic()
         rules = policy()
-        where = _destination(url, headers, rules)
+        where = accepted(url, headers, rules)
         trip = _Trip(rules, where.opened)
         token = _trip.set(trip)
         try:
@@ -240,7 +252,8 @@ async def _read(response: ClientResponse, started: float, trip: _Trip) -> Answer
     return answer(body.full)
 
 
-def _destination(url: str, headers: Mapping[str, str], rules: Policy) -> Destination:
+def accepted(url: str, headers: Mapping[str, str], rules: Policy) -> Destination:
+    """Where a call goes, if it may be made at all. Raises CallFailed."""
     try:
         where = destination(url, rules)
     except BadUrl as bad:

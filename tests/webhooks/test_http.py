@@ -1,7 +1,9 @@
 """The one door to customers' URLs, against a receiver that does everything wrong."""
 
 import asyncio
+import gc
 import json
+import os
 import subprocess
 import sys
 import time
@@ -442,6 +444,27 @@ def test_https_to_a_server_that_speaks_http_is_told(receiver):
     error = refused(inbox.url.replace("http://", "https://"))
     assert (error.kind, error.sent) == (Kind.TLS, False)
     assert inbox.seen == []
+
+
+def test_a_failed_handshake_closes_nobody_elses_connection(receiver):
+    async def calls():
+        async with client(tls=receiver.tls) as made:
+            for _ in range(20):
+                try:
+                    await made.post(url=url, body=b"", headers={}, timeout=5)
+                except CallFailed as error:
+                    kept = error  # Its traceback holds the socket.
+                pipe = os.pipe()  # Takes the numbers that are free now.
+                del kept
+                gc.collect()
+                for end in pipe:
+                    os.close(end)  # Raises if somebody else has.
+
+    url = receiver.new(port="tls_reset").url
+    before = len(os.listdir("/proc/self/fd"))
+    uvloop.run(calls())
+    asyncio.run(calls())
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # ---- Headers that are not the caller's ----
