@@ -1,6 +1,7 @@
 """The two tables of the engine: queues, and kinds of job."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from django.utils.module_loading import import_string
 from jobs import retry
 from jobs.breaker import Breaker
 from jobs.errors import UnknownKind, UnknownQueue
-from jobs.steps import Claim, Step
+from jobs.steps import Claim, Step, run
 
 if TYPE_CHECKING:
     from jobs.models import Work
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # Kind → its step, and the policy when it is not the default. SLIPWAY["JOBS"] adds a project's own.
 KINDS: Mapping[str, Mapping[str, str]] = {
     "mail.send": {"step": "jobs.mail.send"},
+    "jobs.resolve": {"step": "jobs.replaying.run"},
 }
 
 
@@ -28,7 +30,8 @@ class Queue:
     """One kind of work: its table, what does it, and how much of it at once.
 
     `slots` are reserved for this queue in each drainer. `lane_window` and `tenant_window` bound
-    what is in progress in all drainers together; None for no bound.
+    what is in progress in all drainers together; None for no bound. `destination_share` of the
+    slots may be under way to one place (Work.destination); None for all of them.
     """
 
     name: str
@@ -41,12 +44,26 @@ class Queue:
     deadline: float  # Seconds, for one try in all.
     lane_window: int | None
     tenant_window: int | None
+    destination_share: float | None = None
+    closing: Callable[[], Awaitable[None]] | None = None  # A drainer that leaves awaits it.
     breaker: Breaker | None = None  # None: nobody counts what fails in a lane.
     notice: str | None = None  # The kind of job that is told of dead works and ailing lanes.
 
     @property
     def table(self) -> str:
         return self.model._meta.db_table
+
+    @property
+    def on_threads(self) -> bool:
+        """Whether its steps run on threads: those of jobs do, behind an async one."""
+        return self.step is run or not inspect.iscoroutinefunction(self.step)
+
+    @property
+    def destination_slots(self) -> int | None:
+        """How many works a drainer has under way to one place at once; None for no bound."""
+        if self.destination_share is None or self.model.destination is None:
+            return None
+        return max(1, int(self.destination_share * self.slots))
 
     @property
     def undo_slots(self) -> int:
@@ -130,6 +147,8 @@ def _queue(name: str, spec: Mapping[str, Any]) -> Queue:
         deadline=float(spec["deadline"]),
         lane_window=spec.get("lane_window", max(1, int(spec["slots"]) // 2)),
         tenant_window=spec.get("tenant_window", max(1, int(spec["slots"]) // 2)),
+        destination_share=spec.get("destination_share"),
+        closing=import_string(spec["closing"]) if spec.get("closing") else None,
         breaker=import_string(spec["breaker"]) if spec.get("breaker") else None,
         notice=notice,
     )

@@ -15,8 +15,8 @@ class Claim:
     """One work in the hands of one drainer: what a step is given.
 
     `lease` fences every write (jobs.fence); `attempt` counts from 1 and never repeats for a work;
-    `deadline` is by time.monotonic(). `data` holds the model's `claimed` columns, and what it has
-    `carried` with them.
+    `deadline` is by time.monotonic(); `destination` is the column that Work.destination names.
+    `data` holds the model's `claimed` columns, and what it has `carried` with them.
     """
 
     queue: str
@@ -33,6 +33,7 @@ class Claim:
     started_at: datetime  # By the database's clock.
     drainer: int
     deadline: float
+    destination: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property

@@ -13,9 +13,9 @@ The statements are in jobs.engine.sql.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
 
@@ -31,6 +31,38 @@ class Cursor:
 
     tenant: int = 0
     lanes: dict[int, str] = field(default_factory=dict)
+    barren: bool = False  # The last look was cut short and found nothing: look at more at once.
+
+    def reach(self, slots: int) -> tuple[int, int]:
+        """How many tenants to look at, and how many lanes of each."""
+        if not self.barren:
+            most = min(sql.TENANTS_LOOKED_AT, max(8, 2 * slots))
+            return most, sql.LANES_LOOKED_AT
+        if self.lanes:
+            return sql.TENANTS_LOOKED_AT, sql.WIDE_LANES
+        return sql.WIDE_TENANTS, sql.LANES_LOOKED_AT
+
+
+class Looked(NamedTuple):
+    """A lane that PICK came by; without a key, a tenant whose lanes are all behind its cursor."""
+
+    tenant: int
+    mine: bool  # False: another drainer claims for this tenant at the moment.
+    key: str | None
+    paused: float | None  # Seconds from now.
+    rate: float | None
+    tokens: float | None  # None without a rate.
+
+    @property
+    def wait(self) -> float:
+        """Seconds until it may be claimed from."""
+        return max(self.paused or 0.0, self.wait_after(0))
+
+    def wait_after(self, served: int) -> float:
+        """Seconds until there is a token again, once so many are spent."""
+        if self.rate is None or self.tokens is None:
+            return 0.0
+        return max(0.0, 1 - self.tokens + served) / max(self.rate, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +72,48 @@ class Taken:
     `exhausted`: everything runnable was looked at, and nothing that the caps allow is left.
     `ended`: the look came to the last tenant; the next one begins at the first again.
     `contended`: another drainer held a tenant's lock, which is worth another try in a moment.
+    `after`: seconds until a lane that was looked at may be claimed from again: it is paused, or its
+    rate is used up. None when there is no such lane.
     """
 
     claims: list[Claim]
     exhausted: bool
     ended: bool
     contended: bool
+    after: float | None = None
 
 
 async def claim(
-    connection: AsyncConnection[Any], queue: Queue, *, drainer: int, slots: int, cursor: Cursor
+    connection: AsyncConnection[Any],
+    queue: Queue,
+    *,
+    drainer: int,
+    slots: int,
+    cursor: Cursor,
+    under_way: Mapping[str, int] | None = None,
 ) -> Taken:
-    """Take up to `slots` works, only as many as start at once. `connection` is in autocommit."""
-    began_at = cursor.tenant
-    most = min(sql.TENANTS_LOOKED_AT, max(8, 2 * slots))
+    """Take up to `slots` works, only as many as start at once. `connection` is in autocommit.
+
+    `under_way` is how many works this drainer has in progress, by destination.
+    """
+    began_at, reach = cursor.tenant, cursor.reach(slots)
     async with connection.transaction():
-        looked = await _pick(connection, queue, drainer, cursor, most)
-        cut = _advance(cursor, looked, most)
-        free = [(tenant, lane) for tenant, mine, lane, paused in looked if lane and not paused]
-        rows = await _take(connection, queue, free, drainer=drainer, slots=slots) if free else []
+        looked = await _pick(connection, queue, drainer, cursor, reach)
+        cut = _advance(cursor, looked, reach)
+        free = [one for one in looked if one.mine and one.key and not one.wait]
+        rows = await _take(connection, queue, free, drainer, slots, under_way or {}) if free else []
     claims = [_claim(queue, row) for row in rows]
-    ended = cursor.tenant == 0
+    served = Counter((claim.tenant_id, claim.lane) for claim in claims)
+    ended, after = cursor.tenant == 0, _after(looked, served)
+    cursor.barren = cut and not claims
     if len(claims) == slots:
         # Whoever was looked at and not served comes first the next time.
         cursor.tenant = max(claim.tenant_id for claim in claims)
-        return Taken(claims, exhausted=False, ended=False, contended=False)
-    contended = any(not mine for _, mine, _, _ in looked)
-    served = Counter(claim.lane for claim in claims)
+        return Taken(claims, exhausted=False, ended=False, contended=False, after=after)
+    contended = not all(one.mine for one in looked)
     more = cut or contended or any(n >= sql.quota(slots, len(free)) for n in served.values())
-    return Taken(claims, exhausted=began_at == 0 and not more, ended=ended, contended=contended)
+    exhausted = began_at == 0 and not more
+    return Taken(claims, exhausted=exhausted, ended=ended, contended=contended, after=after)
 
 
 async def claim_undo(
@@ -80,33 +125,41 @@ async def claim_undo(
 
 
 async def _pick(
-    connection: AsyncConnection[Any], queue: Queue, drainer: int, cursor: Cursor, most: int
-) -> list[Any]:
-    return await _rows(
-        connection,
-        sql.pick(queue, tenants=most),
-        {
-            "drainer": drainer,
-            "cursor": cursor.tenant,
-            "cursor_tenants": list(cursor.lanes),
-            "cursor_lanes": list(cursor.lanes.values()),
-        },
-    )
+    connection: AsyncConnection[Any],
+    queue: Queue,
+    drainer: int,
+    cursor: Cursor,
+    reach: tuple[int, int],
+) -> list[Looked]:
+    tenants, lanes = reach
+    values = {
+        "drainer": drainer,
+        "cursor": cursor.tenant,
+        "cursor_tenants": list(cursor.lanes),
+        "cursor_lanes": list(cursor.lanes.values()),
+    }
+    rows = await _rows(connection, sql.pick(queue, tenants=tenants, lanes=lanes), values)
+    return [Looked(*row) for row in rows]
 
 
 async def _take(
     connection: AsyncConnection[Any],
     queue: Queue,
-    lanes: Sequence[tuple[int, str]],
-    *,
+    lanes: Sequence[Looked],
     drainer: int,
     slots: int,
+    under_way: Mapping[str, int],
 ) -> list[Any]:
-    return await _rows(
-        connection,
-        sql.take(queue, slots=slots, lanes=len(lanes)),
-        {"drainer": drainer, "tenants": [t for t, _ in lanes], "lanes": [key for _, key in lanes]},
-    )
+    paced = any(one.rate is not None for one in lanes)
+    values = {
+        "drainer": drainer,
+        "tenants": [one.tenant for one in lanes],
+        "lanes": [one.key for one in lanes],
+        "destinations": list(under_way),
+        "under_way": list(under_way.values()),
+    }
+    statement = sql.take(queue, slots=slots, lanes=len(lanes), paced=paced)
+    return await _rows(connection, statement, values)
 
 
 async def _rows(
@@ -116,18 +169,32 @@ async def _rows(
     return list(await cursor.fetchall())
 
 
-def _advance(cursor: Cursor, looked: Sequence[Any], most: int) -> bool:
+def _advance(cursor: Cursor, looked: Sequence[Looked], reach: tuple[int, int]) -> bool:
     """Move past what was looked at; says whether the limits cut the look short."""
+    tenants, most = reach
     lanes: dict[int, list[str]] = {}
-    for tenant, _, lane, _ in looked:
-        lanes.setdefault(tenant, []).append(lane or "")
+    for one in looked:
+        lanes.setdefault(one.tenant, []).append(one.key or "")
+    contended = {one.tenant for one in looked if not one.mine}
     for tenant, keys in lanes.items():
-        if len(keys) == sql.LANES_LOOKED_AT:
+        if tenant in contended:
+            continue  # Its lanes were not served: the next look is at the same ones.
+        if len(keys) == most:
             cursor.lanes[tenant] = max(keys)  # Lanes collate as "C", which is Python's order.
         else:
             cursor.lanes.pop(tenant, None)
-    cursor.tenant = max(lanes) if len(lanes) == most else 0
+    cursor.tenant = max(lanes) if len(lanes) == tenants else 0
     return cursor.tenant > 0 or bool(cursor.lanes)
+
+
+def _after(looked: Sequence[Looked], served: Mapping[tuple[int, str], int]) -> float | None:
+    """Seconds until the first lane opens of those that are shut, or were served all they may."""
+    waits = []
+    for one in looked:
+        n = served.get((one.tenant, one.key or ""), 0)
+        if one.key and (one.wait or (n and one.wait_after(n))):
+            waits.append(one.wait or one.wait_after(n))
+    return min(waits, default=None)
 
 
 def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
@@ -149,5 +216,6 @@ def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
         started_at=started,
         drainer=drainer,
         deadline=time.monotonic() + queue.deadline,
-        data=dict(zip(columns.names(queue.model), row[12:], strict=True)),
+        destination=row[12],
+        data=dict(zip(columns.names(queue.model), row[13:], strict=True)),
     )

@@ -8,7 +8,9 @@ from jobs.registry import Queue
 
 TENANTS_LOOKED_AT = 64
 LANES_LOOKED_AT = 8  # Of each tenant.
+WIDE_TENANTS, WIDE_LANES = 512, 64  # The one or the other, after a look that found nothing.
 NO_LIMIT = 2**31 - 1
+PATIENCE = 30  # Seconds that a retry or a replay lets others' first tries go before it.
 
 ALIVE = """
   select id from jobs_drainer where id = %(drainer)s and dead_at is null for share
@@ -25,11 +27,10 @@ found(id) as (
    from found where found.id is not null)
 ),
 tenant as materialized (
-  select id, pg_try_advisory_xact_lock(hashtextextended('{table}:' || id, 7)) as mine
-  from found where id is not null and exists (select 1 from alive) limit {tenants}
+  select id from found where id is not null and exists (select 1 from alive) limit {tenants}
 ),
 looked as materialized (
-  select tenant.id, lanes.key from tenant
+  select tenant.id, lanes.key, control.* from tenant
   left join unnest(%(cursor_tenants)s::bigint[], %(cursor_lanes)s::text[]) seen(id, lane)
     on seen.id = tenant.id
   cross join lateral (
@@ -41,25 +42,50 @@ looked as materialized (
                and w.tenant_id = tenant.id and w.lane > l.key order by w.lane limit 1)
        from l where l.key is not null)
     ) select key from l where key is not null limit {lanes}) lanes
-  where tenant.mine
+  left join lateral (
+    select case when paused_until > now()
+      then extract(epoch from paused_until - now())::float8 end as paused, rate, {tokens} as tokens
+    from jobs_lane c where c.tenant_id = tenant.id and c.key = lanes.key limit 1) control on true
+),
+open as materialized (
+  select id, pg_try_advisory_xact_lock(hashtextextended('{table}:' || id, 7)) as mine
+  from (select distinct id from looked where paused is null and coalesce(tokens, 1) >= 1) claimable
 )
-select tenant.id, tenant.mine, looked.key,
-  coalesce((select paused_until > now() from jobs_lane
-    where jobs_lane.tenant_id = tenant.id and jobs_lane.key = looked.key), false)
-from tenant left join looked on looked.id = tenant.id
+select tenant.id, coalesce(open.mine, true), looked.key, looked.paused, looked.rate, looked.tokens
+from tenant left join looked on looked.id = tenant.id left join open on open.id = tenant.id
+order by tenant.id, looked.key
 """
+
+# What the bucket of a lane with a rate holds: a second's worth at most, but room for one.
+TOKENS = """case when c.rate is not null then
+  least(greatest(1, c.rate), coalesce(c.tokens + c.rate * greatest(0,
+    extract(epoch from clock_timestamp() - c.refilled_at)::float8), greatest(1, c.rate))) end"""
 
 # Only the lowest unfinished work of an ordered lane, and only when it may run now.
 ORDERED_HEAD = """
-  union all
-  select h.id, 0 from (
-    select locked.id from {table} locked join (
-      select w.id from {table} w
-      where w.tenant_id = room.tenant_id and w.lane = room.lane and w.seq is not null
-        and w.state not in ('succeeded', 'discarded', 'cancelled')
-      order by w.seq limit 1) head on head.id = locked.id
-    where locked.state = 'pending' and room.n > 0 for update of locked skip locked) h
-"""
+      union all
+      select h.id, 0, h.priority, h.due_at, h.destination from (
+        select locked.id, locked.priority, locked.due_at, {destination} as destination
+        from {table} locked join (
+          select w.id from {table} w
+          where w.tenant_id = room.tenant_id and w.lane = room.lane and w.seq is not null
+            and w.state not in ('succeeded', 'discarded', 'cancelled')
+          order by w.seq limit 1) head on head.id = locked.id
+        where locked.state = 'pending' and room.n > 0 for update of locked skip locked) h"""
+
+# What this drainer has under way to the place where the lane's next work goes leaves so much.
+DESTINATION_ROOM = """,
+    {share} - coalesce((
+      select away.n from unnest(%(destinations)s::text[], %(under_way)s::int[]) away(name, n)
+      where away.name = (
+        select p.{column} from {table} p
+        where p.state = 'pending' and p.tenant_id = l.tenant_id and p.lane = l.lane
+        order by p.priority, p.id limit 1)), 0)"""
+
+# Of those who want to go to one place, each has the same chance: else the first always wins.
+NTH_THERE = "row_number() over (partition by turn.destination order by urgency, nth, random())"
+THERE = """left join unnest(%(destinations)s::text[], %(under_way)s::int[]) away(name, n)
+    on away.name = destination where nth_there <= {share} - coalesce(away.n, 0)"""
 
 TAKE = """
 with looked as (
@@ -67,11 +93,14 @@ with looked as (
     with ordinality l(tenant_id, lane, place)
 ),
 room as materialized (
-  select l.tenant_id, l.lane, l.place, least({quota}, coalesce(control.window, {lane_window})
+  select l.tenant_id, l.lane, l.place, control.tokens, control.at, least({quota},
+    case when control.trips > 0 then 1 else coalesce(control.window, {lane_window}) end
     - (select count(*) from {table} w where w.state = 'processing'
-       and w.tenant_id = l.tenant_id and w.lane = l.lane)) as n
-  from looked l left join jobs_lane control
-    on control.tenant_id = l.tenant_id and control.key = l.lane
+       and w.tenant_id = l.tenant_id and w.lane = l.lane),
+    floor(least(control.tokens, 1e6))::bigint{destination_room}) as n
+  from looked l left join lateral (
+    select c.window, c.trips, clock_timestamp() as at, {tokens} as tokens
+    from jobs_lane c where c.tenant_id = l.tenant_id and c.key = l.lane limit 1) control on true
 ),
 busy as materialized (
   select t.id, (select count(*) from {table} w
@@ -79,20 +108,30 @@ busy as materialized (
   from (select distinct tenant_id as id from looked) t
 ),
 runnable as materialized (
-  select room.tenant_id, room.place, work.id, work.nth from room cross join lateral (
-    select p.id, row_number() over (order by p.priority, p.id) as nth from (
-      select id, priority from {table}
-      where state = 'pending' and tenant_id = room.tenant_id and lane = room.lane {unordered}
-      order by priority, id limit greatest(0, room.n) for update skip locked) p
-    {ordered_head}) work
+  select room.tenant_id, room.place, work.id, work.nth, work.destination,
+    -- First tries go before retries, and those before replays, of whichever tenant; for a while.
+    case when work.due_at > now() - interval '{patience} seconds' then work.priority else 0 end
+      as urgency
+  from room cross join lateral (
+    select * from (
+      select p.id, row_number() over (order by p.priority, p.id) as nth, p.priority, p.due_at,
+        p.destination
+      from (
+        select id, priority, due_at, {destination} as destination from {table}
+        where state = 'pending' and tenant_id = room.tenant_id and lane = room.lane {unordered}
+        order by priority, id limit greatest(0, room.n) for update skip locked) p
+      {ordered_head}) found order by nth limit greatest(0, room.n)) work
 ),
 turn as (
-  select id, tenant_id, place,
-    row_number() over (partition by tenant_id order by nth, place) as nth from runnable
+  select id, tenant_id, place, destination, urgency,
+    row_number() over (partition by tenant_id order by urgency, nth, place) as nth from runnable
+),
+allowed as (
+  select turn.*, {nth_there} as nth_there from turn join busy on busy.id = turn.tenant_id
+  where turn.nth <= {tenant_window} - busy.n
 ),
 chosen as materialized (
-  select turn.id from turn join busy on busy.id = turn.tenant_id
-  where turn.nth <= {tenant_window} - busy.n order by turn.nth, turn.place limit {slots}
+  select id from allowed {there} order by urgency, nth, place limit {slots}
 ),
 taken as (
   update {table} w set state = 'processing', attempts = w.attempts + 1,
@@ -100,8 +139,18 @@ taken as (
   from chosen, (select nextval('jobs_lease_seq') as lease) drawn
   where w.id = chosen.id
   returning w.*
-)
+){spent}
 """
+
+# Those who took pay; nobody else's row is written.
+SPENT = """,
+spent as (
+  update jobs_lane c set tokens = room.tokens - used.n, refilled_at = room.at
+  from (select tenant_id, lane, count(*) as n from taken
+        group by tenant_id, lane order by tenant_id, lane) used
+  join room on room.tenant_id = used.tenant_id and room.lane = used.lane
+  where room.tokens is not null and c.tenant_id = used.tenant_id and c.key = used.lane
+)"""
 
 # Undoing is rare and has no lanes: what is due, oldest first.
 TAKE_UNDO = """
@@ -123,14 +172,17 @@ CLAIMED = """
 select taken.id, taken.tenant_id,
   case t.home when 'dedicated' then t.schema_name when 'pooled' then 'pool' else 'public' end,
   taken.lane, taken.lease, taken.attempts, taken.max_attempts, taken.losses,
-  taken.state = 'discarding', taken.created_at, clock_timestamp(), taken.drainer {columns}
+  taken.state = 'discarding', taken.created_at, clock_timestamp(), taken.drainer,
+  {destination} {columns}
 from taken left join tenants_tenant t on t.id = taken.tenant_id {carried}
 """
 
 
-def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT) -> str:
+def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_LOOKED_AT) -> str:
     """PICK for a queue, with its literal limits."""
-    return PICK.format(alive=ALIVE, table=queue.table, tenants=int(tenants), lanes=LANES_LOOKED_AT)
+    return PICK.format(
+        alive=ALIVE, table=queue.table, tenants=int(tenants), lanes=int(lanes), tokens=TOKENS
+    )
 
 
 def quota(slots: int, lanes: int) -> int:
@@ -138,18 +190,37 @@ def quota(slots: int, lanes: int) -> int:
     return max(1, -(-slots // max(1, lanes)))
 
 
-def take(queue: Queue, *, slots: int, lanes: int) -> str:
-    """TAKE for a queue, with its literal limits."""
+def take(queue: Queue, *, slots: int, lanes: int, paced: bool) -> str:
+    """TAKE for a queue, with its literal limits; `paced`: some of the lanes have a rate."""
     ordered = queue.model.ordered
+    destination = f'"{queue.model.destination}"' if queue.destination_slots else "null::text"
     return TAKE.format(
         table=queue.table,
         quota=quota(slots, lanes),
         slots=int(slots),
+        patience=PATIENCE,
         lane_window=NO_LIMIT if queue.lane_window is None else int(queue.lane_window),
         tenant_window=NO_LIMIT if queue.tenant_window is None else int(queue.tenant_window),
+        tokens=TOKENS if paced else "null::float8",
+        spent=SPENT if paced else "",
         unordered="and seq is null" if ordered else "",
-        ordered_head=ORDERED_HEAD.format(table=queue.table) if ordered else "",
+        ordered_head=ORDERED_HEAD.format(table=queue.table, destination=destination)
+        if ordered
+        else "",
+        destination=destination,
+        **_of_destinations(queue),
     ) + _claimed(queue)
+
+
+def _of_destinations(queue: Queue) -> dict[str, str]:
+    share, column = queue.destination_slots, queue.model.destination
+    if share is None:
+        return {"destination_room": "", "nth_there": "1", "there": ""}
+    return {
+        "destination_room": DESTINATION_ROOM.format(table=queue.table, column=column, share=share),
+        "nth_there": NTH_THERE,
+        "there": THERE.format(share=share),
+    }
 
 
 def take_undo(queue: Queue, *, slots: int) -> str:
@@ -159,6 +230,8 @@ def take_undo(queue: Queue, *, slots: int) -> str:
 
 
 def _claimed(queue: Queue) -> str:
+    model = queue.model
+    destination = f'taken."{model.destination}"' if model.destination else "null"
     return CLAIMED.format(
-        columns=columns.selected(queue.model), carried=columns.joined(queue.model)
+        destination=destination, columns=columns.selected(model), carried=columns.joined(model)
     )

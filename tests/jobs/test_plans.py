@@ -69,7 +69,7 @@ def test_the_pick_and_the_take_scan_no_table(engine, crowd, name):
     assert not scanned(nodes)
     lanes = [(9_000_000 + n, f"crowd:{n}") for n in range(64)]
     values = {"drainer": 1, "tenants": [t for t, _ in lanes], "lanes": [key for _, key in lanes]}
-    statement = sql.take(served, slots=64, lanes=64)
+    statement = sql.take(served, slots=64, lanes=64, paced=True)
     nodes = plan(engine, statement, values)
     assert not scanned(nodes)
     used = {node.get("Index Name") for node in nodes}
@@ -93,8 +93,6 @@ def test_the_look_of_an_idle_drainer_touches_only_what_is_due(engine, crowd):
 
 
 def test_rescue_finds_what_a_drainer_held_by_index(engine, crowd):
-    statement = rescue.HELD.format(
-        table="works_parcel", which="d.dead_at is not null", most=500, columns=""
-    )
+    statement = rescue.held_statement(queue("parcels"), "d.dead_at is not null")
     engine.drainer()
     assert not scanned(plan(engine, statement))
