@@ -7,12 +7,14 @@ from uuid import UUID
 
 import msgspec
 from django.utils import timezone
+from msgspec import UNSET, UnsetType
 
 from config.ids import format_id
 from config.moments import Moment
 from config.problems import FieldError
 from config.spelling import unseen_flaw
 from tenants import hosts
+from tenants.allowances import allowances
 from tenants.models import ApiKey, AuditEntry, Tenant
 
 REASON_LEAST, REASON_MOST = 3, 500
@@ -41,6 +43,35 @@ class Because(msgspec.Struct, forbid_unknown_fields=True):
             yield FieldError("/reason", *flaw)
 
 
+Amount = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+
+
+class LimitsWish(msgspec.Struct, forbid_unknown_fields=True):
+    """Limits to set; null is the plan's again, and what is left out stays as it is."""
+
+    endpoints: Amount | UnsetType | None = UNSET
+    events: tuple[Amount, Seconds] | UnsetType | None = UNSET
+
+    def given(self) -> dict[str, Any]:
+        """The limits that the body names."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if value is not UNSET}
+
+
+class TenantChange(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of PATCH /v1/tenants/{id or slug}."""
+
+    limits: LimitsWish
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_MOST)] = ""
+
+    @staticmethod
+    def flaws(read: Any) -> Iterator[FieldError]:
+        """What the types cannot say."""
+        if isinstance(read.reason, str) and (flaw := unseen_flaw(read.reason)):
+            yield FieldError("/reason", *flaw)
+
+
 class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /v1/keys."""
 
@@ -59,6 +90,13 @@ class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
             yield FieldError("/expires_at", "in_the_past", "It is in the past.")
 
 
+class LimitsAnswer(TypedDict):
+    """What a tenant may have and do: endpoints; events published, in how many seconds."""
+
+    endpoints: int
+    events: tuple[int, int]
+
+
 class TenantAnswer(TypedDict):
     """A tenant, as the platform sees it."""
 
@@ -73,6 +111,7 @@ class TenantAnswer(TypedDict):
     metadata: dict[str, Any]
     locale: str
     time_zone: str
+    limits: LimitsAnswer
     created_at: Moment
     activated_at: Moment | None
     suspended_at: Moment | None
@@ -127,10 +166,16 @@ def tenant_as_json(tenant: Tenant) -> TenantAnswer:
         "metadata": tenant.metadata,
         "locale": tenant.locale,
         "time_zone": tenant.time_zone,
+        "limits": _limits_as_json(tenant),
         "created_at": tenant.created_at,
         "activated_at": tenant.activated_at,
         "suspended_at": tenant.suspended_at,
     }
+
+
+def _limits_as_json(tenant: Tenant) -> LimitsAnswer:
+    held = allowances(plan=tenant.plan, limits=tenant.limits)
+    return {"endpoints": held["endpoints"], "events": tuple(held["events"])}
 
 
 def key_as_json(key: ApiKey) -> KeyAnswer:

@@ -1,7 +1,10 @@
 """The moves of a tenant that the platform and its operators make."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
 
@@ -44,6 +47,26 @@ class Door:
             moved: int = cursor.fetchone()[0]
             return moved
 
+    def limit(self, tenant_id: int, given: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Set a tenant's own limits; what they were, None when there is no such tenant."""
+        if self.proof is None:
+            rows = Tenant.objects.using(OPERATOR).select_for_update().filter(pk=tenant_id)
+            former: dict[str, Any] | None = rows.values_list("limits", flat=True).first()
+            if former is not None:
+                kept = {
+                    name: each for name, each in {**former, **given}.items() if each is not None
+                }
+                rows.update(limits=kept)
+            return former
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute(
+                "select slipway.platform_limit_tenant(%s, %s, %s, %s::jsonb)",
+                [self.proof.prefix, self.proof.digest, tenant_id, orjson.dumps(given).decode()],
+            )
+            (text,) = cursor.fetchone()
+            found: dict[str, Any] | None = None if text is None else orjson.loads(text)
+        return found
+
     def domains(self, tenant_id: int) -> list[str]:
         """The addresses of a tenant."""
         if self.proof is None:
@@ -85,6 +108,39 @@ def reopen(*, tenant_id: int, actor: str, reason: str, door: Door | None = None)
         reason=reason,
         door=door or Door(),
     )
+
+
+def set_limits(
+    *,
+    tenant_id: int,
+    limits: Mapping[str, Any],
+    actor: str,
+    reason: str = "",
+    door: Door | None = None,
+) -> None:
+    """Let a tenant have and do more, or less, than its plan says; None is the plan's again.
+
+    Other processes go by the former limits for as long as they remember a key.
+    Raises TenantNotFound.
+    """
+    door = door or Door()
+    with tenant_context(TenantRef(tenant_id, NOWHERE)), transaction.atomic(using=door.alias):
+        former = door.limit(tenant_id, limits)
+        if former is None:
+            raise problems.TenantNotFound
+        tenant = Tenant.objects.using(door.alias).only("uuid", "limits").get(pk=tenant_id)
+        if tenant.limits != former:
+            audit.record(
+                actor=actor,
+                action="tenant.limited",
+                target=format_id("tnt", tenant.uuid),
+                tenant_id=tenant_id,
+                reason=reason,
+                before={"limits": former},
+                after={"limits": tenant.limits},
+                using=door.alias,
+            )
+    keys.forget_all()
 
 
 def _move(

@@ -32,6 +32,7 @@ from tenants.serializers import (
     KeyWish,
     NewKeyAnswer,
     TenantAnswer,
+    TenantChange,
     audit_entry_as_json,
     key_as_json,
     tenant_as_json,
@@ -64,13 +65,27 @@ class Tenants(CallerView):
 
 
 class OneTenant(CallerView):
-    """GET /v1/tenants/{id or slug}."""
+    """GET and PATCH /v1/tenants/{id or slug}."""
 
     platform_only = True
-    scopes = {"GET": "tenants:read"}
-    answers = {"GET": TenantAnswer}
+    scopes = {"GET": "tenants:read", "PATCH": "tenants:write"}
+    bodies = {"PATCH": TenantChange}
+    answers = {"GET": TenantAnswer, "PATCH": TenantAnswer}
 
     def get(self, request: Request, reference: str) -> Response:
+        return Response(_read_tenant(request, reference))
+
+    def patch(self, request: Request, reference: str) -> Response:
+        change = decode(request, TenantChange)
+        caller = caller_of(request)
+        tenant = find_tenant(proof_of(caller), reference)
+        services.set_limits(
+            tenant_id=tenant.ref.id,
+            limits=change.limits.given(),
+            actor=caller.actor,
+            reason=change.reason.strip(),
+            door=Door(caller.proof),
+        )
         return Response(_read_tenant(request, reference))
 
 

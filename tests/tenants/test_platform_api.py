@@ -3,9 +3,11 @@
 import threading
 
 import pytest
-from django.db import connections
+from django.db import ProgrammingError, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
-from tenants import problems, services
+from tenants import keys, problems, services
+from tenants.context import tenant_context
 from tests.people import (
     APEX,
     Browser,
@@ -337,3 +339,88 @@ print(client.get("/console/", headers=headers).status_code)
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert shown.stdout.split() == ["200", "suspended", "200", "404"], shown.stderr[-2000:]
+
+
+# ---- Limits ----
+
+
+def limit(client, token, tenant, **limits):
+    return client.patch(
+        f"/v1/tenants/{tenant.slug}",
+        {"limits": limits, "reason": "They asked."},
+        content_type="application/json",
+        headers=bearer(token),
+    )
+
+
+def test_it_sets_a_tenants_limits_and_takes_them_away(client, platform, tenant, operator):
+    plans = get(client, platform, f"/v1/tenants/{tenant.slug}").json()["limits"]
+    assert plans == {"endpoints": 50, "events": [6000, 60]}
+    given = limit(client, platform, tenant, events=[5, 10])
+    assert given.json()["limits"] == {"endpoints": 50, "events": [5, 10]}
+    assert limit(client, platform, tenant, endpoints=3).json()["limits"]["events"] == [5, 10]
+    assert limit(client, platform, tenant, events=None, endpoints=None).json()["limits"] == plans
+    actions = [entry[0] for entry in entries_of(tenant, operator)]
+    assert actions == ["tenant.limited"] * 3
+    assert entries_of(tenant, operator)[0][1:] == (
+        f"platform_key:{prefix_of(platform)}",
+        "They asked.",
+        {"limits": {}},
+        {"limits": {"events": [5, 10]}},
+    )
+
+
+def test_it_writes_no_entry_when_nothing_changes(client, platform, tenant, operator):
+    assert limit(client, platform, tenant).status_code == 200
+    assert limit(client, platform, tenant, events=None).status_code == 200
+    assert entries_of(tenant, operator) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "pointer"),
+    [
+        ({"events": [5]}, "/limits/events"),
+        ({"events": [-1, 60]}, "/limits/events/0"),
+        ({"events": [5, 0]}, "/limits/events/1"),
+        ({"endpoints": "many"}, "/limits/endpoints"),
+        ({"seats": 3}, "/limits"),
+    ],
+)
+def test_it_refuses_limits_that_are_none(client, platform, tenant, operator, limits, pointer):
+    refused = limit(client, platform, tenant, **limits)
+    assert refused.status_code == 400
+    assert [error["pointer"] for error in refused.json()["errors"]] == [pointer]
+    assert entries_of(tenant, operator) == []
+
+
+def test_a_tenant_sets_no_limits_of_its_own(client, tenant, operator):
+    assert limit(client, tenant_key(tenant), tenant, endpoints=999).status_code == 403
+    assert limit(client, platform_key("tenants:read"), tenant, endpoints=999).status_code == 403
+    kept = operator.execute("select limits from tenants_tenant where id = %s", [tenant.pk])
+    assert kept.fetchone() == ({},)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "update tenants_tenant set limits = '{\"endpoints\": 999}' where id = %s",
+        "select slipway.platform_limit_tenant('aaaaaaaaaaaa', '\\x00', %s, '{\"endpoints\": 9}')",
+    ],
+)
+@pytest.mark.other_guard
+def test_injected_sql_sets_no_limits(tenant, operator, attack):
+    with tenant_context(tenant.ref), pytest.raises(ProgrammingError), transaction.atomic():
+        connections["default"].cursor().execute(attack, [tenant.pk])
+    kept = operator.execute("select limits from tenants_tenant where id = %s", [tenant.pk])
+    assert kept.fetchone() == ({},)
+
+
+def test_limits_come_with_the_key(client, platform, tenant):
+    token = tenant_key(tenant)
+    limit(client, platform, tenant, endpoints=7)
+    with CaptureQueriesContext(connections["default"]) as asked:
+        known = keys.recognise(token)
+    asked = [query["sql"] for query in asked if "enter_tenant" not in query["sql"]]
+    assert len(asked) == 1
+    assert known.tenant.allowance("endpoints") == 7
+    assert known.tenant.allowance("events") == (6000, 60)
