@@ -298,6 +298,12 @@ SLIPWAY: dict[str, Any] = {
         "free": {"home": "pooled", "anonymous": True},
         "pro": {"home": "dedicated", "anonymous": True},
     },
+    # What each tenant may have and do, where its plan's own "limits" say nothing else; the platform
+    # may give a tenant others (PATCH /v1/tenants/…).
+    "TENANT_LIMITS": {
+        "endpoints": 50,
+        "events": (6000, 60),  # Published through the API: how many, in how many seconds.
+    },
     "RESERVED_SLUGS": [],  # Added to onboarding.slugs.RESERVED.
     "PROVISIONING_STEPS": [],  # {"name": …, "url": …} or {"name": …, "step": "dotted.path"}.
     "SIGN_UP_CHECK": None,  # Dotted path of check(sign_up, caller), run before the insert.
@@ -352,6 +358,13 @@ SLIPWAY: dict[str, Any] = {
         "schedule": (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         "timeout": 15.0,  # Seconds for one try in all, a body that drips included.
         "connect_timeout": 3.0,  # Of these, for the name, the connection and TLS.
+        "catalogue_only": False,  # Whether events of types outside the catalogue are refused.
     },
+    # Event types of the project's own, beside those that the platform adds by the API:
+    # name → {"description": …, "schema": JSON Schema of its data}; see webhooks.catalogue.
+    "EVENT_TYPES": {},
+    # Types that the platform's endpoints hear too, added to webhooks.catalogue.PLATFORM_EVENTS;
+    # each begins with tenant., endpoint. or delivery., and no caller of the API can publish it.
+    "PLATFORM_EVENTS": [],
     "RETENTION": {"attempts": 30, "works": 30},  # Days; works: finished jobs (jobs.pruning).
 }
