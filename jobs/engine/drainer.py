@@ -22,6 +22,7 @@ from jobs.engine.beat import Beat
 from jobs.engine.claim import Cursor, claim, claim_undo
 from jobs.engine.link import Link
 from jobs.engine.look import Seen, look
+from jobs.engine.settle import Held
 from jobs.engine.settler import Settler
 from jobs.engine.threads import Threads
 from jobs.engine.verdict import Settlement
@@ -38,6 +39,7 @@ SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody
 UNDO_GAP = 0.1  # Seconds from the end of an undoing to the next look, for more of them.
 LAST_CLAIM = 5.0  # Seconds for the claim in progress when the drainer is stopped.
 LEAVE = 10.0  # Seconds to say goodbye to the database at the end.
+UNWRITTEN = "lost: how it ended could not be written"
 
 REGISTER = """
 with me as (
@@ -69,6 +71,7 @@ class Drainer:
         self._busy = dict.fromkeys(self.queues, 0)
         self._undoing = dict.fromkeys(self.queues, 0)  # Of the busy ones.
         self._held: set[tuple[Any, int]] = set()  # (id, lease), from claim until settled.
+        self._begun: set[tuple[Any, int]] = set()  # As above, from the start until it is written.
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted: set[str] = set()
         self._claimed_at = dict.fromkeys(self.queues, 0.0)
@@ -219,12 +222,19 @@ class Drainer:
         self._look_at = time.monotonic() + pause
 
     async def _sweep(self) -> None:
-        """Hand back what is ours by the database and unknown here: a claim's answer was lost."""
+        """Close what is ours by the database and unknown here.
+
+        A claim's answer was lost: it goes back as it was. Or how it ended cannot be written.
+        """
         self._link.reconnected = False
         mine = f"d.id = {int(self.id)}"
         for queue in self.queues.values():
             for one in await self._link.run(partial(rescue.held, queue=queue, which=mine)):
-                if (one.id, one.lease) not in self._held:
+                if (one.id, one.lease) in self._held:
+                    continue
+                if (one.id, one.lease) in self._begun:
+                    self._put(verdict.lose(one, queue=queue, error=UNWRITTEN))
+                else:
                     self._hand_back(one)
 
     # ---- Claiming ----
@@ -295,6 +305,7 @@ class Drainer:
                 continue
             self._busy[queue.name] += 1
             self._undoing[queue.name] += one.discarding
+            self._begun.add((one.id, one.lease))
             task = asyncio.create_task(self._do(queue, one))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -315,10 +326,14 @@ class Drainer:
             self._look_at = min(self._look_at, time.monotonic() + UNDO_GAP)
 
     def _hand_back(self, one: Claim) -> None:
-        self._held.add((one.id, one.lease))
-        self._settler.put(verdict.hand_back(one))
+        self._put(verdict.hand_back(one))
 
-    def _on_settled(self, batch: Sequence[Settlement]) -> None:
+    def _put(self, settlement: Settlement) -> None:
+        self._held.add((settlement.claim.id, settlement.claim.lease))
+        self._settler.put(settlement)
+
+    def _on_settled(self, batch: Sequence[Settlement], written: set[Held]) -> None:
+        self._begun -= written
         for one in batch:
             self._held.discard((one.claim.id, one.claim.lease))
             self.want(one.claim.queue)  # Its lane has room again.

@@ -1,13 +1,15 @@
 """Notices: jobs that tell of dead works and ailing lanes, born in the settling transaction.
 
 A queue names the kind of job ("notice"). Of one settled batch there is one job for each lane and
-thing to tell, however many works it is about:
+thing to tell, however many works it is about, with the args
 
-    {"queue", "lane", "what", "works": [at most 100 ids], "count", "failing_since", "reason"}
+    {queue, lane, what, reason, works: [at most 100 ids], count, failing_since, quiet}
 
 `what` is "exhausted" (works became dead letters; `reason` is theirs), "opened" and "recovered" (the
-lane's breaker; `reason` is the last error), or the word that an outcome's `notice` asks for. Works
-whose claim is `quiet` are told of nowhere.
+lane's breaker; `reason` is the last error), or the word that an outcome's `notice` asks for.
+
+Of works whose claim is `quiet` (they themselves tell of such things, and must not beget more) only
+the outcome's own word is passed on, and said to be quiet: something may have to be done about it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +34,7 @@ select * from json_to_recordset(%s::json) j(id uuid, tenant_id bigint, lane text
   args jsonb, max_attempts smallint)
 """
 
-Matter = tuple[Lane, str, str]  # The lane, what there is to tell of it, and the reason.
+Matter = tuple[Lane, str, str, bool]  # The lane, what there is to tell, the reason, quietly?
 
 
 async def tell(
@@ -46,9 +48,8 @@ async def tell(
         return False
     matters: dict[Matter, list[UUID]] = {}
     for one in settled:
-        if not one.quiet:
-            for matter in _matters(one, changes):
-                matters.setdefault(matter, []).append(one.claim.id)
+        for matter in _matters(one, changes):
+            matters.setdefault(matter, []).append(one.claim.id)
     if not matters:
         return False
     budget = kind_named(queue.notice).policy.attempts
@@ -63,19 +64,22 @@ async def tell(
 def _matters(one: Settlement, changes: Mapping[Lane, Change]) -> Iterator[Matter]:
     """What there is to tell on account of one work."""
     lane = (one.claim.tenant_id, one.claim.lane)
-    if one.dead:
-        yield lane, "exhausted", str(one.dead)
     if one.notice:
-        yield lane, one.notice, clean.text(one.error or "", clean.LAST_ERROR_LENGTH)
+        why = clean.text(one.error or "", clean.LAST_ERROR_LENGTH)
+        yield lane, one.notice, why, one.quiet
+    if one.quiet:
+        return
+    if one.dead:
+        yield lane, "exhausted", str(one.dead), False
     if one.well is not None and (change := changes.get(lane)):
         if change.opened and not one.well:
-            yield lane, "opened", change.error
+            yield lane, "opened", change.error, False
         if change.recovered and one.well:
-            yield lane, "recovered", ""
+            yield lane, "recovered", "", False
 
 
 def _job(queue: Queue, matter: Matter, works: list[UUID], change: Change | None) -> dict[str, Any]:
-    (tenant_id, lane), what, reason = matter
+    (tenant_id, lane), what, reason, quiet = matter
     return {
         "id": uuid7(),
         "tenant_id": tenant_id,
@@ -89,5 +93,6 @@ def _job(queue: Queue, matter: Matter, works: list[UUID], change: Change | None)
             "count": len(works),
             "failing_since": change.failing_since if change else None,
             "reason": reason,
+            "quiet": quiet,
         },
     }

@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from psycopg import AsyncConnection
 
+from jobs import columns
 from jobs.engine.look import STALE_SECONDS
 from jobs.engine.settle import settle
 from jobs.engine.verdict import lose
@@ -26,10 +27,10 @@ returning id, host, pid
 """
 
 HELD = """
-select w.id, w.tenant_id, w.lane, w.lease, w.attempts, w.max_attempts, w.losses,
-  w.state = 'discarding', w.created_at, greatest(d.beat_at, now() - interval '1 day'),
-  w.drainer {columns}
-from jobs_drainer d join {table} w on w.drainer = d.id
+select taken.id, taken.tenant_id, taken.lane, taken.lease, taken.attempts, taken.max_attempts,
+  taken.losses, taken.state = 'discarding', taken.created_at,
+  greatest(d.beat_at, now() - interval '1 day'), taken.drainer {columns}
+from jobs_drainer d join {table} taken on taken.drainer = d.id {carried}
 where {which} limit {most}
 """
 
@@ -73,14 +74,22 @@ async def forget_dead(connection: AsyncConnection[Any], queues: Sequence[Queue])
 
 async def held(connection: AsyncConnection[Any], queue: Queue, which: str) -> list[Claim]:
     """The works that certain drainers hold; `which` is a condition on jobs_drainer d."""
-    statement = HELD.format(
+    cursor = await connection.execute(held_statement(queue, which), prepare=False)
+    return [_claim(queue, row) for row in await cursor.fetchall()]
+
+
+def held_statement(queue: Queue, which: str) -> str:
+    """HELD for a queue."""
+    # Of what a claim carries nobody needs anything here, but whether notices are due.
+    quiet = "quiet" in queue.model.carried
+    return HELD.format(
         table=queue.table,
         which=which,
         most=BATCH,
-        columns="".join(f', w."{name}"' for name in queue.model.claimed),
+        columns="".join(f', taken."{name}"' for name in queue.model.claimed)
+        + (', carried."quiet"' if quiet else ""),
+        carried=columns.joined(queue.model) if quiet else "",
     )
-    cursor = await connection.execute(statement, prepare=False)
-    return [_claim(queue, row) for row in await cursor.fetchall()]
 
 
 def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
@@ -100,5 +109,6 @@ def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
         started_at=beat,  # The last that is known of its drainer, but on a day with a partition.
         drainer=drainer,
         deadline=0.0,
-        data=dict(zip(queue.model.claimed, row[11:], strict=True)),
+        # And whether it is quiet, if it says so.
+        data=dict(zip((*queue.model.claimed, "quiet"), row[11:], strict=False)),
     )

@@ -121,7 +121,7 @@ async def _settle_without(
     except psycopg.Error as again:
         if _is_passing(again):
             raise
-        # The drainer's sweep hands it back in a minute: it stays work, whatever is wrong here.
+        # The drainer's sweep closes it as lost in a minute: it stays work, whatever is wrong here.
         log.critical("settlement_impossible", work=str(claim.id), error=_said(again))
         return set()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from jobs.engine.link import Link
-from jobs.engine.settle import settle
+from jobs.engine.settle import Held, settle
 from jobs.engine.verdict import Settlement
 
 log = structlog.get_logger(__name__)
@@ -20,11 +20,15 @@ class Settler:
     """Writes settlements in groups: at once when idle, else every 50 ms or 500 works.
 
     `running` tells how many works are still being done: with no more of them than already wait,
-    waiting longer gains nothing. `settled` is told what was written, or was no longer ours.
+    waiting longer gains nothing. `settled` is told of each group, and what of it was written: the
+    rest was no longer ours, or cannot be written at all.
     """
 
     def __init__(
-        self, *, running: Callable[[], int], settled: Callable[[Sequence[Settlement]], None]
+        self,
+        *,
+        running: Callable[[], int],
+        settled: Callable[[Sequence[Settlement], set[Held]], None],
     ) -> None:
         self._running = running
         self._settled = settled
@@ -73,7 +77,7 @@ class Settler:
         for one in batch:
             if (one.claim.id, one.claim.lease) not in ours:
                 log.warning("settlement_stale", queue=one.claim.queue, work=str(one.claim.id))
-        self._settled(batch)
+        self._settled(batch, ours)
 
     async def close(self) -> None:
         await self._link.close()

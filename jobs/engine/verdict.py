@@ -121,9 +121,12 @@ def hand_back(claim: Claim) -> Settlement:
     return Settlement(claim, state, counted=False)
 
 
-def lose(claim: Claim, *, queue: Queue) -> Settlement:
-    """Its drainer died in mid-step. The loss is recorded and takes none of the work's attempts."""
-    error = f"lost: drainer {claim.drainer} died while it ran"
+def lose(claim: Claim, *, queue: Queue, error: str | None = None) -> Settlement:
+    """It was begun, and nobody knows how it ended: as a rule since its drainer died in mid-step.
+
+    The loss is recorded and takes none of the work's attempts.
+    """
+    error = error or f"lost: drainer {claim.drainer} died while it ran"
     if queue.model.never_twice and not claim.discarding:
         return Settlement(claim, State.UNKNOWN, error=error, lost=True, came=Attempt.Came.LOST)
     if claim.losses + 1 >= POISONOUS:

@@ -382,6 +382,7 @@ def test_dead_works_are_told_of_once_a_batch_and_lane(watched):
         "count": 2,
         "failing_since": None,
         "reason": "failed",
+        "quiet": False,
     }
 
 
@@ -433,7 +434,7 @@ def test_a_lane_that_failed_without_opening_recovers_silently(watched):
 @pytest.mark.parametrize(
     ("outcome", "what"),
     [
-        (Fail("410 Gone", notice="gone"), ["exhausted", "gone"]),
+        (Fail("410 Gone", notice="gone"), ["gone", "exhausted"]),
         (Retry("503", notice="odd"), ["odd"]),
         (Succeeded(notice="first"), ["first"]),
     ],
@@ -447,9 +448,16 @@ def test_an_outcome_has_told_what_it_asks_for(watched, outcome, what):
 def test_quiet_works_are_told_of_nowhere(watched):
     claims = claimed(watched, 3)
     quiet = [replace(claim, data={"quiet": True}) for claim in claims]
-    fail(watched, quiet, Fail("410 Gone", notice="gone"))
+    fail(watched, quiet, Fail("never"))
     assert lane_of(claims[0]).trips == 1
     assert told(claims[0]) == []
+
+
+def test_what_a_quiet_works_outcome_asks_for_is_passed_on_as_quiet(watched):
+    (claim,) = claimed(watched)
+    fail(watched, [replace(claim, data={"quiet": True})], Fail("410 Gone", notice="gone"))
+    [args] = notices(claim)
+    assert (args["what"], args["reason"], args["quiet"]) == ("gone", "410 Gone", True)
 
 
 def test_a_settlement_that_comes_too_late_tells_nobody_and_counts_nothing(watched):

@@ -2,9 +2,12 @@
 
 import threading
 
+import pytest
+
+from jobs.engine import drainer
 from jobs.models import Drainer
 from jobs.outcomes import Retry, Succeeded
-from tests.jobs.conftest import Engine, attempts_of, fresh, letter_of
+from tests.jobs.conftest import Engine, attempts_of, drain, fresh, letter_of
 from tests.works.models import Telegram
 
 
@@ -61,6 +64,58 @@ def test_what_must_not_happen_twice_becomes_unknown(engine):
     engine.silence(me)
     engine.rescue()
     assert fresh(telegram).state == "unknown"
+
+
+def refuse(superuser, when):
+    """Let the telegrams' table refuse certain updates."""
+    superuser.execute(
+        "create function public.refuse() returns trigger language plpgsql as $$ begin"
+        " raise exception 'not here' using errcode = 'check_violation'; end $$"
+    )
+    superuser.execute(
+        f"create trigger refuse before update on works_telegram for each row when ({when})"
+        " execute function public.refuse()"
+    )
+
+
+@pytest.fixture
+def yielding(superuser):
+    yield superuser
+    superuser.execute("drop trigger if exists refuse on works_telegram")
+    superuser.execute("drop function if exists public.refuse()")
+
+
+def test_what_was_begun_and_cannot_be_settled_is_unknown_where_it_must_not_happen_twice(
+    engine, yielding, monkeypatch
+):
+    monkeypatch.setattr(drainer, "SWEEP", 0.1)
+    refuse(yielding, "new.state in ('succeeded', 'failed', 'dead_letter', 'pending')")
+    (telegram,) = engine.add(Telegram)
+    begun = []
+
+    async def step(claim):
+        begun.append(claim.id)
+        return Succeeded()
+
+    died = drain(lambda *_: fresh(telegram).state == "unknown", step=step)
+    assert (died, begun) == ([], [telegram.pk])
+    assert attempts_of(telegram) == [(1, "lost")]
+    assert fresh(telegram).last_error == drainer.UNWRITTEN
+
+
+def test_what_was_never_begun_goes_back_though_it_must_not_happen_twice(engine, monkeypatch):
+    monkeypatch.setattr(drainer, "SWEEP", 0.1)
+    (telegram,) = engine.add(Telegram, state="scheduled", due_at="2100-01-01T00:00Z")
+
+    def claim_unheard(loop):
+        """As if the answer to the drainer's claim had been lost."""
+        waits = {"pk": telegram.pk, "state": "scheduled"} if loop.id else {"pk": None}
+        Telegram.objects.using("operator").filter(**waits).update(
+            state="processing", attempts=1, lease=2**40, drainer=loop.id
+        )
+
+    drain(lambda *_: fresh(telegram).state == "succeeded", meanwhile=claim_unheard)
+    assert attempts_of(telegram) == [(1, "succeeded")]
 
 
 def test_undoing_that_was_lost_is_undone_again(engine):
