@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import msgspec
 import orjson
@@ -87,6 +87,9 @@ class NoNegotiation(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+_RENDERER = JSONRenderer()
+
+
 class LeanAPIView(APIView):
     """An API view that costs little. It has no authentication unless a subclass names one.
 
@@ -108,7 +111,11 @@ class LeanAPIView(APIView):
     strangers_limit: ClassVar[str | None] = limits.ANONYMOUS
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
+        """DRF's, without the versions, permissions and throttles that no view of ours has."""
+        self.format_kwarg = None
+        request.accepted_renderer = _RENDERER
+        request.accepted_media_type = _RENDERER.media_type
+        self.perform_authentication(request)
         self.count(request)
         lists.refuse_control_characters(request)
 
@@ -235,7 +242,9 @@ def _convert(
             try:
                 setattr(read, field.name, msgspec.convert(value[field.encode_name], field.type))
             except msgspec.ValidationError as error:
-                errors.append(_field_error(field.encode_name, str(error)))
+                errors += _item_errors(field, value[field.encode_name]) or [
+                    _field_error(field.encode_name, str(error))
+                ]
         elif field.required:
             errors.append(FieldError(f"/{escape(field.encode_name)}", "required", "Required."))
     if shape.__struct_config__.forbid_unknown_fields:
@@ -245,6 +254,24 @@ def _convert(
             for name in sorted(unknown)
         ]
     return read, errors
+
+
+def _item_errors(field: Any, value: Any) -> list[FieldError]:
+    """The errors of each item, where the field is a list of Structs; else none."""
+    kind = get_args(field.type)[0] if hasattr(field.type, "__metadata__") else field.type
+    (shape, *_) = get_args(kind) or (None,)
+    is_list = get_origin(kind) is list and isinstance(value, list)
+    if not is_list or not (isinstance(shape, type) and issubclass(shape, msgspec.Struct)):
+        return []
+    errors: list[FieldError] = []
+    for index, item in enumerate(value):
+        found = [FieldError("", "wrong_type", "Expected object.")]
+        if isinstance(item, dict):
+            read, found = _convert(item, shape)
+            found += _flaws(shape, read)
+        place = f"/{escape(field.encode_name)}/{index}"
+        errors += [error._replace(pointer=f"{place}{error.pointer}") for error in found]
+    return errors
 
 
 def _field_error(name: str, message: str) -> FieldError:

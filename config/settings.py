@@ -95,7 +95,8 @@ def database(name: str, role: str, *, pool: int) -> dict[str, Any]:
     entry = database_url(name)
     entry["ENGINE"] = "tenants.postgres"
     entry["SLIPWAY_ROLE"] = role
-    entry["CONN_MAX_AGE"] = 0
+    # Kept by its thread where there is no pool; the owner's are for a command and its moment.
+    entry["CONN_MAX_AGE"] = None if not pool and role != "owner" else 0
     # A cursor that outlives a change of tenant would go on reading the former one's rows.
     entry["DISABLE_SERVER_SIDE_CURSORS"] = True
     options = entry.setdefault("OPTIONS", {})
@@ -113,7 +114,9 @@ def database(name: str, role: str, *, pool: int) -> dict[str, Any]:
 DATABASE_PROXIED = yes_or_no("DATABASE_PROXIED", False)
 # Opened on demand. A drainer's steps on threads hold one each, so no fewer than their slots
 # (QUEUES, below); deliveries hold none.
-POOL_SIZE = whole_number("DATABASE_POOL_SIZE", 50, least=1, most=500)
+# With 0 each thread keeps a connection of its own: a process of few threads, such as `web`, saves
+# the taking and giving back for each request.
+POOL_SIZE = whole_number("DATABASE_POOL_SIZE", 50, least=0, most=500)
 DATABASES = {"default": database("DATABASE_URL", "app", pool=POOL_SIZE)}
 if os.environ.get("OPERATOR_DATABASE_URL"):
     DATABASES["operator"] = database("OPERATOR_DATABASE_URL", "operator", pool=POOL_SIZE)
@@ -165,6 +168,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.policy.PolicyMiddleware",
     "tenants.middleware.TenantHostMiddleware",
+    "config.pages.PagesOnlyMiddleware",  # The API does without all that follows.
     "console.middleware.ConsoleMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -324,6 +328,20 @@ SLIPWAY: dict[str, Any] = {
             "policy": "jobs.registry.policy_of_kind",
             "slots": 16,
             "deadline": 300.0,
+            "retention": "works",
+        },
+        "deliveries": {
+            "retention": "payloads",  # As long as their events: see webhooks.missing.
+            "model": "webhooks.Delivery",
+            "step": "webhooks.steps.deliver",
+            "policy": "webhooks.policy.policy_of",
+            "breaker": "webhooks.policy.BREAKER",
+            "closing": "webhooks.http.close",
+            "slots": 400,  # On the loop: one that waits for an answer holds a socket.
+            "destination_share": 0.25,  # Of the slots, in flight to one host at most.
+            "lane_window": 16,  # To one endpoint at once.
+            "tenant_window": 100,
+            "deadline": 35.0,  # Behind the endpoints' own time-outs, of 30 s at most.
         },
     },
     # Kind → {"step": dotted path, "policy": …}; added to jobs.registry.KINDS.
@@ -331,8 +349,15 @@ SLIPWAY: dict[str, Any] = {
         "onboarding.step": {"step": "onboarding.backfill.run_step"},
         "onboarding.welcome": {"step": "onboarding.backfill.send_welcome"},
         "onboarding.reap": {"step": "onboarding.reaping.undo"},
+        "webhooks.notice": {"step": "webhooks.operational.notice"},
+        "webhooks.move": {"step": "webhooks.moving.run"},
     },
-    "BACKFILLS": {"provisioning": "onboarding.backfill.Provisioning"},
+    "BACKFILLS": {
+        "provisioning": "onboarding.backfill.Provisioning",
+        "events": "webhooks.backfill.Events",
+    },
+    # How `manage.py replay` and `discard` read a queue's own options (jobs.choosing.Choice).
+    "REPLAYS": {"deliveries": "webhooks.choosing.Deliveries"},
     "STREAM": "onboarding.stream.application",  # What the `stream` process serves.
     # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
     "BEAT": {
@@ -340,6 +365,7 @@ SLIPWAY: dict[str, Any] = {
         "prune": {"task": "jobs.prune", "schedule": 3600.0},
         "reap": {"task": "onboarding.reap", "schedule": 3600.0},
         "sessions": {"task": "tenants.sessions", "schedule": 86400.0},
+        "tend": {"task": "webhooks.tend", "schedule": 60.0},
     },
     # How often: name → (amount, seconds).
     "LIMITS": {
@@ -358,6 +384,8 @@ SLIPWAY: dict[str, Any] = {
         "schedule": (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         "timeout": 15.0,  # Seconds for one try in all, a body that drips included.
         "connect_timeout": 3.0,  # Of these, for the name, the connection and TLS.
+        "disable_after": 5 * 86400,  # Seconds in which an endpoint has only failed.
+        "held_most": 10_000,  # Deliveries that a disabled endpoint keeps; the oldest go first.
         "catalogue_only": False,  # Whether events of types outside the catalogue are refused.
     },
     # Event types of the project's own, beside those that the platform adds by the API:
@@ -366,5 +394,24 @@ SLIPWAY: dict[str, Any] = {
     # Types that the platform's endpoints hear too, added to webhooks.catalogue.PLATFORM_EVENTS;
     # each begins with tenant., endpoint. or delivery., and no caller of the API can publish it.
     "PLATFORM_EVENTS": [],
-    "RETENTION": {"attempts": 30, "works": 30},  # Days; works: finished jobs (jobs.pruning).
+    # Days. Finished works go by the name that their queue's `retention` has here (jobs.pruning).
+    "RETENTION": {
+        "attempts": 30,
+        "works": 30,  # Finished jobs, and replays.
+        "letters": 90,  # Resolved dead letters.
+        "payloads": 90,  # Events, what they say, and finished deliveries.
+    },
+    # Tables with a partition a day (jobs.partitions): parent → retention, and what must be done
+    # before a day may go.
+    "PARTITIONED": {
+        "jobs_attempt": {"retention": "attempts"},
+        "webhooks_payload": {
+            "retention": "payloads",
+            "before_drop": "webhooks.retention.keep_needed",
+        },
+    },
+    # What else is pruned, each a jobs.pruning.Sort.
+    "PRUNED": ["webhooks.retention.KEPT_PAYLOADS", "webhooks.retention.EVENTS"],
+    # What knows which works a queue lacks (jobs.replaying.Missing).
+    "MISSING": {"deliveries": "webhooks.missing.Deliveries"},
 }

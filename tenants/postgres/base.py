@@ -57,6 +57,7 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
             connection = super().get_new_connection(conn_params)
         if self.follows_context and not DatabaseWrapper._role_is_safe:
             refuse_unsafe_role(connection)
+            connection.rollback()  # Looking began a transaction; Django is not to find one.
             DatabaseWrapper._role_is_safe = True
         return connection  # type: ignore[no-any-return]
 
@@ -64,6 +65,15 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
         if self.connection is not None and self.follows_context and self.pool:
             self._leave_clean()
         super().close()
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Django's, before and after each request, for a connection that its thread keeps."""
+        if self.connection is not None and not self.pool:
+            if self.follows_context:
+                self._leave_clean()
+            if _is_dead(self.connection):
+                self.close()
+        super().close_if_unusable_or_obsolete()
 
     def rollback(self) -> None:
         self._forget()  # A rolled-back set_config is undone by the server.
@@ -125,7 +135,7 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
         return DatabaseWrapper._clock[0] + now
 
     def _leave_clean(self) -> None:
-        """Take the tenant off a connection that goes back to the pool."""
+        """Take the tenant off a connection that goes back to the pool, or waits for a request."""
         try:
             if self._transaction_status() != TransactionStatus.IDLE:
                 self.connection.rollback()
