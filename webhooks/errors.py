@@ -65,3 +65,45 @@ class BuiltInType(Problem):
 
     status = 409
     code = "built_in_event_type"
+
+
+class EndpointDisabled(Problem):
+    """This endpoint is disabled."""
+
+    status = 409
+    code = "endpoint_disabled"
+
+
+class TooManyEndpoints(Problem):
+    """There are as many endpoints as there may be."""
+
+    status = 409
+    code = "too_many_endpoints"
+
+
+class TooManyHeaders(Problem):
+    """The endpoint would have too many headers."""
+
+    status = 409
+    code = "too_many_headers"
+
+
+class TooManySecrets(Problem):
+    """Too many old secrets are still signed with."""
+
+    status = 409
+    code = "too_many_secrets"
+
+
+class SecretInUse(Problem):
+    """The endpoint has this secret already."""
+
+    status = 409
+    code = "secret_in_use"
+
+
+class TooManyUnfinished(Problem):
+    """Too many deliveries are unfinished for this."""
+
+    status = 409
+    code = "too_many_unfinished"

@@ -77,6 +77,13 @@ def verify(
     return message_id
 
 
+def check_secret(secret: str) -> None:
+    """Whether an endpoint may sign with a secret of its owner's. Raises BadSecret."""
+    if not secret.startswith(PREFIX):
+        raise BadSecret(f"A secret begins with {PREFIX}")
+    _key(secret)
+
+
 _PARTS = ("id", "timestamp", "signature")
 
 

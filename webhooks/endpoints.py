@@ -1,0 +1,310 @@
+"""The only writer of endpoints. Each service works for one owner, as the app role under RLS.
+
+Every change takes the endpoint's row first, so that no two cross; then works in the order of their
+ids, then the lane, as everywhere. Nothing else locks an endpoint while it holds works.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from config.ids import format_id
+from tenants import audit
+from tenants.context import PLATFORM_ID, TenantRef, tenant_context
+from tenants.models import Tenant
+from webhooks import custom_headers, lanes, moving, secrets, testing
+from webhooks.addresses import policy
+from webhooks.destinations import destination
+from webhooks.errors import (
+    EndpointDisabled,
+    EndpointNotFound,
+    SecretInUse,
+    TooManyEndpoints,
+    TooManyHeaders,
+    TooManySecrets,
+)
+from webhooks.models import Endpoint
+from webhooks.moving import Move
+
+MOST_OLD_SECRETS = 10
+LONGEST_OVERLAP = 7 * 86400  # Seconds.
+# The columns that a caller's fields are written to as they are.
+_PLAIN = ("description", "event_types", "rate", "max_in_flight", "timeout", "schedule", "ordered")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint:
+    """An endpoint that was just made; its secret is shown once, and kept encrypted."""
+
+    endpoint: Endpoint
+    secret: str = field(repr=False)
+
+
+def create(
+    *, tenant: TenantRef, fields: Mapping[str, Any], actor: str, secret: str | None = None
+) -> NewEndpoint:
+    """Make an endpoint of these `fields`: `url` and others of the model, `headers`, `disabled`.
+
+    Raises BadUrl, TooManyEndpoints.
+    """
+    secret = secret or secrets.make()
+    endpoint = Endpoint(tenant_id=tenant.id, secrets=[_kept(secret)])
+    _assign(endpoint, fields)
+    if fields.get("disabled"):
+        endpoint.disabled_at = timezone.now()
+        endpoint.disabled_reason = Endpoint.Disabled.REQUESTED
+    with tenant_context(tenant), transaction.atomic():
+        _refuse_too_many(tenant)
+        endpoint.save(force_insert=True)
+        lanes.mirror(endpoint)
+        _record(endpoint, "endpoint.created", actor, after=_told(endpoint))
+        endpoint.refresh_from_db()  # The database's own times.
+    return NewEndpoint(endpoint, secret)
+
+
+def change(
+    *, tenant: TenantRef, endpoint_id: UUID, fields: Mapping[str, Any], actor: str
+) -> Endpoint:
+    """Change the named fields and no others. What waits goes to the new URL, in the new order.
+
+    Raises EndpointNotFound, BadUrl, TooManyHeaders, TooManyUnfinished.
+    """
+    with tenant_context(tenant), transaction.atomic():
+        endpoint = _locked(endpoint_id)
+        before = _told(endpoint)
+        was_ordered, host = endpoint.ordered, endpoint.host
+        _assign(endpoint, fields)
+        if endpoint.ordered and not was_ordered:
+            moving.put_in_order(endpoint)
+        _save(endpoint, *_PLAIN, "url", "host", "custom_headers", "next_seq")
+        if was_ordered and not endpoint.ordered:
+            moving.begin(endpoint, Move.UNORDER, actor=actor)
+        if endpoint.host != host:
+            moving.begin(endpoint, Move.RETARGET, actor=actor)
+        lanes.mirror(endpoint)
+        after = _told(endpoint) | {"changed": sorted(fields)}
+        _record(endpoint, "endpoint.changed", actor, before=before, after=after)
+    return endpoint
+
+
+def delete(*, tenant: TenantRef, endpoint_id: UUID, actor: str, reason: str = "") -> None:
+    """Tell an endpoint nothing any more, for good. What was told stays to be read about.
+
+    What waits is cancelled; dead letters wait on for whoever resolves them.
+    Raises EndpointNotFound.
+    """
+    with tenant_context(tenant), transaction.atomic():
+        endpoint = _locked(endpoint_id)
+        endpoint.deleted_at = timezone.now()
+        # Nobody has a use for them any more.
+        endpoint.secrets, endpoint.custom_headers = [], ""
+        _save(endpoint, "deleted_at", "secrets", "custom_headers")
+        cancelled = moving.begin(endpoint, Move.CANCEL, actor=actor, reason=reason)
+        lanes.shut(endpoint, why="the endpoint was deleted")
+        after = {"cancelled_at_once": cancelled}
+        _record(endpoint, "endpoint.deleted", actor, reason, before=_told(endpoint), after=after)
+
+
+def disable(
+    *,
+    tenant: TenantRef,
+    endpoint_id: UUID,
+    actor: str,
+    reason: str = "",
+    because: Endpoint.Disabled = Endpoint.Disabled.REQUESTED,
+) -> bool:
+    """Tell an endpoint nothing for now; what there is to tell is held, and so is what comes.
+
+    Says whether it changed anything: a disabled endpoint stays disabled.
+    Raises EndpointNotFound.
+    """
+    with tenant_context(tenant), transaction.atomic():
+        endpoint = _locked(endpoint_id)
+        if endpoint.disabled_at is not None:
+            return False
+        endpoint.disabled_at = timezone.now()
+        endpoint.disabled_reason = because
+        _save(endpoint, "disabled_at", "disabled_reason")
+        moving.begin(endpoint, Move.HOLD, actor=actor, reason=reason)
+        lanes.shut(endpoint, why="the endpoint is disabled")
+        after = {"disabled": True, "because": str(because)}
+        _record(endpoint, "endpoint.disabled", actor, reason, {"disabled": False}, after)
+    return True
+
+
+def enable(
+    *, tenant: TenantRef, endpoint_id: UUID, actor: str, discard: bool = False, reason: str = ""
+) -> bool:
+    """Tell an endpoint again. What was held is delivered, the oldest first, or given up.
+
+    It begins with a clean slate: what failed before counts no more. Says whether it changed
+    anything. Raises EndpointNotFound.
+    """
+    with tenant_context(tenant), transaction.atomic():
+        endpoint = _locked(endpoint_id)
+        if endpoint.disabled_at is None:
+            return False
+        because = endpoint.disabled_reason
+        endpoint.disabled_at, endpoint.disabled_reason = None, ""
+        _save(endpoint, "disabled_at", "disabled_reason")
+        move = Move.DISCARD if discard else Move.RELEASE
+        until = moving.last_held(endpoint)
+        count = 0
+        if until is not None:
+            count = moving.begin(endpoint, move, actor=actor, reason=reason, until=until)
+        lanes.open_again(endpoint)
+        before = {"disabled": True, "because": because}
+        after = {"disabled": False, "held": str(move), "at_once": count}
+        _record(endpoint, "endpoint.enabled", actor, reason, before, after)
+    return True
+
+
+def rotate_secret(
+    *,
+    tenant: TenantRef,
+    endpoint_id: UUID,
+    overlap: timedelta,
+    actor: str,
+    secret: str | None = None,
+) -> NewEndpoint:
+    """Sign with a new secret; for `overlap`, with those from before as well.
+
+    Raises EndpointNotFound, SecretInUse, TooManySecrets.
+    """
+    secret = secret or secrets.make()
+    with tenant_context(tenant), transaction.atomic():
+        endpoint = _locked(endpoint_id)
+        old = _ageing(endpoint.secrets, overlap)
+        if len(old) > MOST_OLD_SECRETS:
+            raise TooManySecrets(f"At most {MOST_OLD_SECRETS} old ones; one ends soon.")
+        if any(secrets.decrypt(one["secret"]) == secret for one in endpoint.secrets):
+            raise SecretInUse
+        endpoint.secrets = [_kept(secret), *old]
+        _save(endpoint, "secrets")
+        after = {"overlap_seconds": int(overlap.total_seconds()), "signing": 1 + len(old)}
+        _record(endpoint, "endpoint.secret_rotated", actor, after=after)
+    return NewEndpoint(endpoint, secret)
+
+
+def send_test(*, tenant: TenantRef, endpoint_id: UUID, actor: str) -> testing.Test:
+    """Have `webhook.test` delivered to this endpoint alone: its attempts tell the rest.
+
+    Raises EndpointNotFound, EndpointDisabled.
+    """
+    with tenant_context(tenant), transaction.atomic():
+        endpoint = find(endpoint_id)
+        if endpoint.disabled_at is not None:
+            raise EndpointDisabled
+        test = testing.send(endpoint)
+        after = {"delivery": format_id("dlv", test.delivery_id)}
+        _record(endpoint, "endpoint.tested", actor, after=after)
+    return test
+
+
+def find(endpoint_id: UUID) -> Endpoint:
+    """An endpoint of the current tenant's. Raises EndpointNotFound."""
+    endpoint = Endpoint.objects.filter(pk=endpoint_id, deleted_at=None).first()
+    if endpoint is None:
+        raise EndpointNotFound
+    return endpoint
+
+
+def limit(tenant: TenantRef) -> int:
+    """How many endpoints this owner may have: by its plan, or SLIPWAY["TENANT_LIMITS"]."""
+    general = settings.SLIPWAY["TENANT_LIMITS"]["endpoints"]
+    if tenant.id == PLATFORM_ID:
+        return int(general)
+    plan = Tenant.objects.filter(pk=tenant.id).values_list("plan", flat=True).first()
+    own = settings.SLIPWAY["PLANS"].get(plan, {}).get("limits", {})
+    return int(own.get("endpoints", general))
+
+
+def _refuse_too_many(tenant: TenantRef) -> None:
+    """Raises TooManyEndpoints. Two at once are counted one after the other."""
+    with connection.cursor() as cursor:
+        key = f"webhooks_endpoint:{tenant.id}"
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 7))", [key])
+    most = limit(tenant)
+    if Endpoint.objects.filter(deleted_at=None).count() >= most:
+        raise TooManyEndpoints(f"There may be {most}.", limit=most)
+
+
+def _locked(endpoint_id: UUID) -> Endpoint:
+    # NO KEY: deliveries that are being published point to this row, and need not wait.
+    rows = Endpoint.objects.select_for_update(no_key=True)
+    endpoint = rows.filter(pk=endpoint_id, deleted_at=None).first()
+    if endpoint is None:
+        raise EndpointNotFound
+    return endpoint
+
+
+def _assign(endpoint: Endpoint, fields: Mapping[str, Any]) -> None:
+    """Set the fields that a caller named. Raises BadUrl, TooManyHeaders."""
+    for name in _PLAIN:
+        if name in fields:
+            setattr(endpoint, name, fields[name])
+    if "url" in fields:
+        # The same reading of the URL as each connection will make.
+        where = destination(fields["url"], policy())
+        endpoint.url, endpoint.host = str(where.url), f"{where.host}:{where.port}"
+    if "headers" in fields:
+        kept = custom_headers.merged(endpoint.custom_headers, fields["headers"])
+        if len(custom_headers.names(kept)) > custom_headers.MOST:
+            raise TooManyHeaders(f"At most {custom_headers.MOST}.")
+        endpoint.custom_headers = kept
+
+
+def _save(endpoint: Endpoint, *names: str) -> None:
+    endpoint.updated_at = timezone.now()
+    endpoint.save(update_fields=[*names, "updated_at"])
+
+
+def _kept(secret: str) -> dict[str, Any]:
+    now = timezone.now().astimezone(UTC).isoformat()
+    return {"secret": secrets.encrypt(secret), "made_at": now, "expires_at": None}
+
+
+def _ageing(kept: list[dict[str, Any]], overlap: timedelta) -> list[dict[str, Any]]:
+    """The secrets from before, each ending with the overlap at the latest; what has ended goes."""
+    now = timezone.now()
+    ends = [
+        min(datetime.fromisoformat(one["expires_at"]), now + overlap)
+        if one["expires_at"]
+        else now + overlap
+        for one in kept
+    ]
+    return [
+        one | {"expires_at": end.astimezone(UTC).isoformat()}
+        for one, end in zip(kept, ends, strict=True)
+        if end > now
+    ]
+
+
+def _told(endpoint: Endpoint) -> dict[str, Any]:
+    """What the audit trail keeps: a URL's path, headers and secrets are credentials to somebody."""
+    return {"host": endpoint.host, "ordered": endpoint.ordered}
+
+
+def _record(
+    endpoint: Endpoint,
+    action: str,
+    actor: str,
+    reason: str = "",
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    audit.record(
+        actor=actor,
+        action=action,
+        target=format_id("ep", endpoint.pk),
+        tenant_id=endpoint.tenant_id,
+        reason=reason,
+        before=before,
+        after=after,
+    )

@@ -1,0 +1,226 @@
+"""What becomes of an endpoint's unfinished deliveries when the endpoint changes.
+
+The first AT_ONCE are moved in the transaction of the change, so that for nearly everybody that is
+all; the job `webhooks.move` does the rest, chunk by chunk. How far it has come is what the
+endpoint's counts say. What is being delivered meanwhile is left alone: it finishes.
+"""
+
+import time
+from enum import StrEnum
+from operator import itemgetter
+from typing import Any
+from uuid import UUID
+
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
+
+from config.ids import format_id
+from jobs import shutting
+from jobs.fence import hold
+from jobs.outcomes import Outcome, Snooze, Succeeded
+from jobs.services import enqueue
+from jobs.steps import Claim
+from tenants import audit
+from tenants.context import require_tenant, tenant_context
+from webhooks.errors import TooManyUnfinished
+from webhooks.models import Endpoint
+
+AT_ONCE = 1000
+MOST_IN_ORDER = 10_000  # Numbered in one statement: half a second.
+RUN_SECONDS = 60.0  # Of one run of the job; then it makes room for others.
+
+
+class Move(StrEnum):
+    """What is done to deliveries, and in which state their endpoint must be for it."""
+
+    HOLD = "hold"  # What waits is held: the endpoint is disabled.
+    RELEASE = "release"  # What is held may run: it is enabled.
+    DISCARD = "discard"  # What was held until then is cancelled: it is enabled, without them.
+    CANCEL = "cancel"  # All that waits is cancelled: it is deleted.
+    RETARGET = "retarget"  # What waits goes to another host.
+    UNORDER = "unorder"  # Numbers are taken away: order matters no more.
+
+
+# Each sort by its own partial index.
+_PENDING = "select id from webhooks_delivery where {lane} and state = 'pending'"
+_WAITING = "select id from webhooks_delivery where {lane} and state in ('scheduled', 'failed')"
+_HELD = "select id from webhooks_delivery where {lane} and state = 'held'"
+_RUNNING = "select id from webhooks_delivery where {lane} and state = 'processing'"
+_LANE = "tenant_id = %(tenant)s and lane = %(lane)s"
+_NUMBERED = """
+select id from webhooks_delivery where {lane} and seq is not null
+  and state not in ('succeeded', 'discarded', 'cancelled')
+"""
+_CHOSEN = "select id from webhooks_delivery where id in ({arms})"
+_MOVE = """
+update webhooks_delivery d set {changes}
+from ({which} order by id limit {{most}} for update) chosen where d.id = chosen.id
+"""
+
+
+def _chosen(*sorts: str, condition: str = "") -> str:
+    arms = " union all ".join(
+        f"({sort.format(lane=_LANE)} {condition} limit {{most}})" for sort in sorts
+    )
+    return _CHOSEN.format(arms=arms)
+
+
+# Move → (which, what is set). Locked in the order of ids, and looked at again once locked.
+_STATEMENTS = {
+    Move.CANCEL: (
+        _chosen(_PENDING, _WAITING, _HELD)
+        + " and state in ('pending', 'scheduled', 'failed', 'held')",
+        "state = 'cancelled', finished_at = now()",
+    ),
+    Move.DISCARD: (
+        _HELD.format(lane=_LANE) + " and id <= %(until)s",
+        "state = 'cancelled', finished_at = now()",
+    ),
+    Move.RETARGET: (
+        _chosen(_PENDING, _WAITING, _HELD, _RUNNING, condition="and host <> %(host)s"),
+        "host = %(host)s",
+    ),
+    Move.UNORDER: (
+        _NUMBERED.format(lane=_LANE),
+        "seq = null",
+    ),
+}
+
+
+def begin(
+    endpoint: Endpoint, move: Move, *, actor: str, reason: str = "", until: UUID | None = None
+) -> int:
+    """Make a move in the transaction that changed `endpoint`; how many deliveries that was at once.
+
+    The endpoint's row is locked, and in its new state. `until` ends what is discarded.
+    """
+    moved = _chunk(endpoint, move, until=until)
+    if moved >= AT_ONCE:
+        args = {
+            "endpoint_id": str(endpoint.pk),
+            "move": str(move),
+            "actor": actor,
+            "reason": reason,
+            "until": str(until) if until else None,
+        }
+        enqueue(
+            "webhooks.move",
+            tenant_id=require_tenant().id,
+            args=args,
+            lane=f"move:{endpoint.pk}",  # One after another, and in nobody else's way.
+        )
+    return moved
+
+
+def run(claim: Claim) -> Outcome:
+    """The job `webhooks.move`: go on with a move for as long as the endpoint still asks for it."""
+    args = claim.data["args"]
+    move = Move(args["move"])
+    until = UUID(args["until"]) if args["until"] else None
+    ends_at = time.monotonic() + RUN_SECONDS
+    moved = 0
+    with tenant_context(claim.tenant):
+        while time.monotonic() < ends_at:
+            with transaction.atomic():
+                hold(claim)
+                endpoint = Endpoint.objects.filter(pk=args["endpoint_id"]).first()
+                if endpoint is None or not _is_wanted(endpoint, move):
+                    return Succeeded()
+                count = _chunk(endpoint, move, until=until)
+                moved += count
+                if count < AT_ONCE:
+                    _record(endpoint, move, moved, args)
+                    return Succeeded()
+    return Snooze(0, f"{moved} deliveries moved, more to come")
+
+
+def finish(endpoint: Endpoint, move: Move) -> int:
+    """Make the whole of a move, a transaction a chunk; how many deliveries that was."""
+    moved = 0
+    while True:
+        with transaction.atomic():
+            count = _chunk(endpoint, move, until=None)
+        moved += count
+        if count < AT_ONCE:
+            return moved
+
+
+def put_in_order(endpoint: Endpoint) -> None:
+    """Number the unfinished deliveries in the order of their events.
+
+    The endpoint's row is locked, so that whoever publishes meanwhile draws a number after these.
+    Dead ones are left out: they would block the lane at once. Raises TooManyUnfinished.
+    """
+    sorts = _chosen(_PENDING, _WAITING, _HELD, _RUNNING, condition="and not test")
+    statement = sorts.format(most=MOST_IN_ORDER + 1) + " order by id for update"
+    statement = statement.replace("select id from", "select id, event_id from", 1)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, _values(endpoint))
+        # By the event: the deliveries of one bulk share the beginnings of their ids.
+        ids = [id_ for id_, _ in sorted(cursor.fetchall(), key=itemgetter(1))]
+        if len(ids) > MOST_IN_ORDER:
+            raise TooManyUnfinished(f"At most {MOST_IN_ORDER} deliveries can be put in order.")
+        cursor.execute(
+            "update webhooks_delivery d set seq = %s + n.place - 1"
+            " from unnest(%s::uuid[]) with ordinality n(id, place) where d.id = n.id",
+            [endpoint.next_seq, ids],
+        )
+    endpoint.next_seq += len(ids)
+
+
+def last_held(endpoint: Endpoint) -> UUID | None:
+    """The newest delivery that is held now: what comes after it was not meant."""
+    with connection.cursor() as cursor:
+        statement = _HELD.format(lane=_LANE) + " order by id desc limit 1"
+        cursor.execute(statement, _values(endpoint))
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _is_wanted(endpoint: Endpoint, move: Move) -> bool:
+    """Whether the endpoint is still as the move wants it: another change may have come since."""
+    deleted, disabled = endpoint.deleted_at is not None, endpoint.disabled_at is not None
+    match move:
+        case Move.CANCEL:
+            return deleted
+        case Move.HOLD:
+            return disabled and not deleted
+        case Move.RELEASE | Move.DISCARD:
+            return not disabled and not deleted
+        case Move.UNORDER:
+            return not endpoint.ordered
+    return True
+
+
+def _chunk(endpoint: Endpoint, move: Move, *, until: UUID | None) -> int:
+    """Move up to AT_ONCE deliveries; how many they were."""
+    if move in (Move.HOLD, Move.RELEASE):
+        shut_or_open = shutting.hold if move is Move.HOLD else shutting.release
+        return shut_or_open(
+            queue="deliveries",
+            tenant_id=require_tenant().id,
+            lane=endpoint.lane,
+            most=AT_ONCE,
+            using=DEFAULT_DB_ALIAS,
+        )
+    which, changes = _STATEMENTS[move]
+    statement = _MOVE.format(changes=changes, which=which)
+    values = _values(endpoint) | {"host": endpoint.host, "until": until}
+    with connection.cursor() as cursor:
+        cursor.execute(statement.format(most=AT_ONCE), values)
+        return int(cursor.rowcount)
+
+
+def _values(endpoint: Endpoint) -> dict[str, Any]:
+    return {"tenant": require_tenant().id, "lane": endpoint.lane}
+
+
+def _record(endpoint: Endpoint, move: Move, moved: int, args: dict[str, Any]) -> None:
+    """One entry says that it is done; each change was audited when it was made."""
+    audit.record(
+        actor=args["actor"],
+        action="endpoint.deliveries_moved",
+        target=format_id("ep", endpoint.pk),
+        tenant_id=require_tenant().id,
+        reason=args["reason"],
+        after={"move": str(move), "count": moved},
+    )
