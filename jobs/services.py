@@ -33,11 +33,13 @@ def enqueue(
     lane: str | None = None,
     priority: Priority = Priority.FIRST,
     due_at: datetime | None = None,
+    once: UUID | None = None,
     using: str | None = None,
 ) -> Job:
     """Have a job done for a tenant, in the caller's transaction: it stands or falls with that.
 
     Runs at `due_at`, or at once. Jobs of one `lane` share a window; by default a tenant's jobs do.
+    `once` is an id for the job: while one of this id is kept, nothing is enqueued.
     The app role can do this only inside the tenant's context.
     Raises UnknownKind.
     """
@@ -53,7 +55,11 @@ def enqueue(
     )
     if due_at is not None:
         job.due_at = due_at
-    job.save(force_insert=True, using=using)
+    if once is None:
+        job.save(force_insert=True, using=using)
+    else:
+        job.id = once
+        Job.objects.using(using).bulk_create([job], ignore_conflicts=True)
     wake_after_commit("jobs", using=using or router.db_for_write(Job))
     return job
 

@@ -14,10 +14,15 @@ from jobs.registry import queue as queue_named
 from jobs.resolving import CHUNK
 from jobs.services import OPERATOR, wake_after_commit
 
-# By the lane's indexes: what may run, and what waits for its time, which has none of its own.
+# Each sort by an index of its own: what may run, and what waits for its time.
 HOLD = """
 update {table} w set state = 'held' from (
-  select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s
+  select id from {table} where id in (
+      (select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s
+         and state = 'pending' limit {most})
+      union all
+      (select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s
+         and state in ('scheduled', 'failed') limit {most}))
     and state in ('pending', 'scheduled', 'failed')
   order by id limit {most} for update) waiting
 where w.id = waiting.id
@@ -62,14 +67,18 @@ select entry, now(), %(tenant)s, 'system:engine', 'work.dead_lettered', %(queue)
 _OVERFLOWN = "its lane was shut, and held more than it keeps"
 
 
-def hold(*, queue: str, tenant_id: int, lane: str, using: str = OPERATOR) -> int:
-    """Let what waits in a lane wait until it is released; says how many works that were."""
-    return _chunks(HOLD, queue, tenant_id, lane, using=using)
+def hold(
+    *, queue: str, tenant_id: int, lane: str, most: int | None = None, using: str = OPERATOR
+) -> int:
+    """Let what waits in a lane, or `most` of it, wait until it is released; says how many."""
+    return _chunks(HOLD, queue, tenant_id, lane, most=most, using=using)
 
 
-def release(*, queue: str, tenant_id: int, lane: str, using: str = OPERATOR) -> int:
-    """Let what a lane holds run, the oldest first; says how many works that were."""
-    released = _chunks(RELEASE, queue, tenant_id, lane, using=using)
+def release(
+    *, queue: str, tenant_id: int, lane: str, most: int | None = None, using: str = OPERATOR
+) -> int:
+    """Let what a lane holds, or the oldest `most` of it, run; says how many works that were."""
+    released = _chunks(RELEASE, queue, tenant_id, lane, most=most, using=using)
     if released:
         wake_after_commit(queue, using=using)
     return released
@@ -81,10 +90,18 @@ def overflow(*, queue: str, tenant_id: int, lane: str, keep: int) -> int:
 
 
 def _chunks(
-    statement: str, queue: str, tenant_id: int, lane: str, *, using: str, keep: int = 0
+    statement: str,
+    queue: str,
+    tenant_id: int,
+    lane: str,
+    *,
+    using: str,
+    most: int | None = None,
+    keep: int = 0,
 ) -> int:
     table = queue_named(queue).table
-    sql = statement.format(table=table, most=CHUNK, keep=int(keep))
+    size = CHUNK if most is None else min(CHUNK, most)
+    sql = statement.format(table=table, most=int(size), keep=int(keep))
     values: dict[str, Any] = {"tenant": tenant_id, "lane": lane, "queue": queue}
     moved = 0
     while True:
@@ -94,7 +111,7 @@ def _chunks(
             cursor.execute(sql, values)
             count = int(cursor.rowcount)
         moved += count
-        if count < CHUNK:
+        if count < size or (most is not None and moved >= most):
             return moved
 
 

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from config.ids import uuid7
 from jobs.models import Work
-from jobs.states import FINISHED, State
+from jobs.states import FINISHED, WAITING, State
 from tenants.context import current_tenant_id
 from tenants.models import Tenant, TenantOwned
 
@@ -92,6 +92,12 @@ class Endpoint(TenantOwned):
                 name="endpoint_live",
                 condition=Q(deleted_at__isnull=True),
             ),
+            # webhooks.tending.
+            models.Index(
+                fields=["tenant", "id"],
+                name="endpoint_disabled",
+                condition=Q(disabled_at__isnull=False) & Q(deleted_at__isnull=True),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -128,6 +134,12 @@ class Event(TenantOwned):
         indexes = [
             models.Index(fields=["tenant", "type", "-id"], name="event_type"),  # A tenant's feed.
             models.Index(fields=["created_at"], name="event_age"),  # Pruning.
+            # webhooks.retention: the copies that outlived their partition.
+            models.Index(
+                fields=["created_at"],
+                name="event_kept",
+                condition=Q(kept_payload__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -216,6 +228,12 @@ and exists (select from public.webhooks_event e left join public.webhooks_payloa
                 fields=["tenant", "lane", "seq"],
                 name="delivery_head",
                 condition=Q(seq__isnull=False) & ~Q(state__in=FINISHED),
+            ),
+            # What waits in a lane for its time: held, cancelled or moved with its endpoint.
+            models.Index(
+                fields=["tenant", "lane", "id"],
+                name="delivery_retrying",
+                condition=Q(state__in=WAITING),
             ),
             # What a shut lane holds, oldest first.
             models.Index(
