@@ -74,13 +74,15 @@ class Taken:
     `contended`: another drainer held a tenant's lock, which is worth another try in a moment.
     `after`: seconds until a lane that was looked at may be claimed from again: it is paused, or its
     rate is used up. None when there is no such lane.
+    `took`: the seconds that it took.
     """
 
     claims: list[Claim]
     exhausted: bool
     ended: bool
     contended: bool
-    after: float | None = None
+    after: float | None
+    took: float
 
 
 async def claim(
@@ -96,7 +98,7 @@ async def claim(
 
     `under_way` is how many works this drainer has in progress, by destination.
     """
-    began_at, reach = cursor.tenant, cursor.reach(slots)
+    clock, began_at, reach = time.monotonic(), cursor.tenant, cursor.reach(slots)
     async with connection.transaction():
         looked = await _pick(connection, queue, drainer, cursor, reach)
         cut = _advance(cursor, looked, reach)
@@ -106,14 +108,15 @@ async def claim(
     served = Counter((claim.tenant_id, claim.lane) for claim in claims)
     ended, after = cursor.tenant == 0, _after(looked, served)
     cursor.barren = cut and not claims
-    if len(claims) == slots:
-        # Whoever was looked at and not served comes first the next time.
-        cursor.tenant = max(claim.tenant_id for claim in claims)
-        return Taken(claims, exhausted=False, ended=False, contended=False, after=after)
     contended = not all(one.mine for one in looked)
     more = cut or contended or any(n >= sql.quota(slots, len(free)) for n in served.values())
     exhausted = began_at == 0 and not more
-    return Taken(claims, exhausted=exhausted, ended=ended, contended=contended, after=after)
+    if len(claims) == slots:
+        # Whoever was looked at and not served comes first the next time.
+        cursor.tenant = max(claim.tenant_id for claim in claims)
+        exhausted = ended = contended = False
+    took = time.monotonic() - clock
+    return Taken(claims, exhausted, ended, contended, after, took)
 
 
 async def claim_undo(

@@ -19,9 +19,10 @@ from psycopg import AsyncConnection
 
 from jobs.engine import beat, rescue, trying, verdict
 from jobs.engine.beat import Beat
-from jobs.engine.claim import Cursor, claim, claim_undo
+from jobs.engine.claim import Taken, claim, claim_undo
 from jobs.engine.link import Link
 from jobs.engine.look import Seen, look
+from jobs.engine.serving import CLAIM_GAP, Round, Serving
 from jobs.engine.settle import Held
 from jobs.engine.settler import Settler
 from jobs.engine.threads import Threads
@@ -32,8 +33,9 @@ from jobs.steps import Claim
 
 log = structlog.get_logger(__name__)
 
+LONGEST_WAIT = 600.0  # Seconds until a lane opens that a timer is set for.
 POLL = 1.0  # Seconds between looks, give or take a fifth.
-CLAIM_GAP = 0.02  # Seconds between two claims of a queue that has few slots free.
+PACE = 0.05  # Seconds between two claims for lanes that may have a work every so often.
 ROUNDS = 32  # Claims in a row from one queue before the others have their turn.
 SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody does.
 UNDO_GAP = 0.1  # Seconds from the end of an undoing to the next look, for more of them.
@@ -65,17 +67,15 @@ class Drainer:
         self.queues = dict(served if served is not None else queues())
         self.grace = grace
         self.on_death = on_death
+        self._thread_slots = sum(one.slots for one in self.queues.values() if one.on_threads)
         self.id = 0
         self._link = Link("claim")
         self._threads = Threads()
-        self._busy = dict.fromkeys(self.queues, 0)
-        self._undoing = dict.fromkeys(self.queues, 0)  # Of the busy ones.
+        self._serving = {name: Serving(queue) for name, queue in self.queues.items()}
         self._held: set[tuple[Any, int]] = set()  # (id, lease), from claim until settled.
         self._begun: set[tuple[Any, int]] = set()  # As above, from the start until it is written.
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted: set[str] = set()
-        self._claimed_at = dict.fromkeys(self.queues, 0.0)
-        self._timers: set[str] = set()  # Queues that are to be claimed from in a moment.
         self._look_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = False
@@ -85,7 +85,7 @@ class Drainer:
     @property
     def busy(self) -> int:
         """How many works are being done."""
-        return sum(self._busy.values())
+        return sum(serving.busy for serving in self._serving.values())
 
     @property
     def slots(self) -> int:
@@ -145,10 +145,8 @@ class Drainer:
 
         self.id, most = await self._link.run(register)
         # Drainers begin at different tenants, and so seldom wait for the same lock.
-        self._cursors = {
-            name: Cursor(random.randint(0, most))  # noqa: S311
-            for name in self.queues
-        }
+        for serving in self._serving.values():
+            serving.cursor.tenant = random.randint(0, most)  # noqa: S311
 
     async def _vital(self, part: Coroutine[Any, Any, None]) -> None:
         try:
@@ -162,7 +160,7 @@ class Drainer:
             self._beat.tick()
             if not self._beat.is_alive():
                 self.on_death("its beat has ended")
-            if self._threads.written_off > max(4, self.slots // 2):
+            if self._threads.written_off > max(4, self._thread_slots // 2):
                 self.on_death(
                     f"{self._threads.written_off} threads hang in steps past their deadline"
                 )
@@ -214,10 +212,12 @@ class Drainer:
             # Some are dead by their own word: they left with works in progress.
             await self._link.run(partial(rescue.close_lost, queues=served))
         for queue in served:
-            if seen.undoable[queue.name]:
-                await self._claim_undo(queue)
-            if seen.runnable[queue.name]:
-                self._wanted.add(queue.name)
+            name, serving = queue.name, self._serving[queue.name]
+            if seen.undoable[name]:
+                await self._claim_undo(serving)
+            news = serving.has_news(promoted=seen.promoted[name], newest=seen.newest[name])
+            if seen.runnable[name] and news:
+                self._wanted.add(name)
         pause = CLAIM_GAP if seen.more_due else POLL * random.uniform(0.8, 1.2)  # noqa: S311
         self._look_at = time.monotonic() + pause
 
@@ -241,82 +241,85 @@ class Drainer:
 
     async def _claim_wanted(self) -> None:
         wanted, self._wanted = self._wanted, set()
-        for queue in self.queues.values():
-            if queue.name in wanted and not self._stop_asked:
-                await self._claim_from(queue)
+        for name, serving in self._serving.items():
+            if name in wanted and not self._stop_asked:
+                claims = Round(serving)
+                await self._claim_from(serving, claims)
+                claims.close()
 
-    async def _claim_from(self, queue: Queue) -> None:
-        cursor, barren = self._cursors[queue.name], False
+    async def _claim_from(self, serving: Serving, claims: Round) -> None:
         for _ in range(ROUNDS):
-            slots = self._free(queue)
-            if slots <= 0 or not self._beat.fresh or self._too_soon(queue, slots):
+            if serving.free <= 0 or not self._beat.fresh:
                 return
-            taken = await self._link.run(
-                partial(claim, queue=queue, drainer=self.id, slots=slots, cursor=cursor)
-            )
-            self._claimed_at[queue.name] = time.monotonic()
-            self._start(queue, taken.claims)
-            if taken.exhausted or (taken.ended and barren and not taken.claims):
+            if (seconds := serving.too_soon()) > 0:
+                self._later(seconds, serving)
+                return
+            taken = await self._link.run(partial(self._claim, serving=serving))
+            self._start(serving, taken.claims)
+            over = claims.claimed(taken)
+            if taken.after is not None:
+                # Lanes that open one after the other are served a few at a time.
+                self._later(min(max(taken.after, PACE), LONGEST_WAIT), serving)
+            if over:
                 return
             if taken.contended and not taken.claims:
-                self._later(random.uniform(0.005, 0.02), queue.name)  # noqa: S311
+                self._later(random.uniform(0.005, 0.02), serving)  # noqa: S311
                 return
-            barren = (barren or taken.ended) and not taken.claims
-        self._later(CLAIM_GAP, queue.name)
+        self._later(CLAIM_GAP, serving)
 
-    def _too_soon(self, queue: Queue, slots: int) -> bool:
-        """With few slots free a claim waits for more: it costs the same for many as for one."""
-        left = self._claimed_at[queue.name] + CLAIM_GAP - time.monotonic()
-        if slots * 2 >= queue.slots or left <= 0:
-            return False
-        self._later(left, queue.name)
-        return True
+    async def _claim(self, connection: AsyncConnection[Any], serving: Serving) -> Taken:
+        return await claim(
+            connection,
+            serving.queue,
+            drainer=self.id,
+            slots=serving.free,
+            cursor=serving.cursor,
+            under_way=serving.under_way,
+        )
 
-    async def _claim_undo(self, queue: Queue) -> None:
+    async def _claim_undo(self, serving: Serving) -> None:
         """Undoing is in no hurry, and may hang: what is to be done keeps the most of the slots."""
-        slots = min(self._free(queue), queue.undo_slots - self._undoing[queue.name])
+        slots = serving.free_to_undo
         if slots > 0 and self._beat.fresh:
             claims = await self._link.run(
-                partial(claim_undo, queue=queue, drainer=self.id, slots=slots)
+                partial(claim_undo, queue=serving.queue, drainer=self.id, slots=slots)
             )
-            self._start(queue, claims)
+            self._start(serving, claims)
 
-    def _free(self, queue: Queue) -> int:
-        return queue.slots - self._busy[queue.name]
+    def _later(self, seconds: float, serving: Serving) -> None:
+        """Claim from this queue in a moment; the soonest of such moments is the one that counts."""
+        loop = asyncio.get_running_loop()
+        if serving.timer is not None:
+            if serving.timer.when() <= loop.time() + seconds:
+                return
+            serving.timer.cancel()
+        serving.timer = loop.call_later(seconds, self._now, serving)
 
-    def _later(self, seconds: float, name: str) -> None:
-        """Claim from this queue in a moment."""
-        if name not in self._timers:
-            self._timers.add(name)
-            asyncio.get_running_loop().call_later(seconds, self._now, name)
-
-    def _now(self, name: str) -> None:
-        self._timers.discard(name)
-        self.want(name)
+    def _now(self, serving: Serving) -> None:
+        serving.timer = None
+        self.want(serving.queue.name)
 
     # ---- Doing ----
 
-    def _start(self, queue: Queue, claims: Sequence[Claim]) -> None:
+    def _start(self, serving: Serving, claims: Sequence[Claim]) -> None:
         for one in claims:
             self._held.add((one.id, one.lease))
             # A process that was frozen wakes up here, with works that may be others' by now.
             if self._stop_asked or not self._beat.fresh:
                 self._hand_back(one)
                 continue
-            self._busy[queue.name] += 1
-            self._undoing[queue.name] += one.discarding
+            serving.begin(one)
             self._begun.add((one.id, one.lease))
-            task = asyncio.create_task(self._do(queue, one))
+            task = asyncio.create_task(self._do(serving, one))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _do(self, queue: Queue, one: Claim) -> None:
-        began_at = time.monotonic()
+    async def _do(self, serving: Serving, one: Claim) -> None:
+        queue, began_at = serving.queue, time.monotonic()
         try:
             outcome = await trying.attempt(one, queue)
         finally:
-            self._busy[queue.name] -= 1
-            self._undoing[queue.name] -= one.discarding
+            serving.end(one)
         elapsed = time.monotonic() - began_at
         self._settler.put(
             verdict.settle(one, outcome, queue=queue, elapsed=elapsed, random=random.random)
@@ -361,5 +364,8 @@ class Drainer:
             await asyncio.wait_for(self._link.run(leave), LEAVE)
         except TimeoutError:
             log.warning("drainer_left_silently", drainer=self.id)
+        for queue in self.queues.values():
+            if queue.closing is not None:
+                await queue.closing()
         await self._settler.close()
         await self._link.close()

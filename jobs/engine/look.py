@@ -7,6 +7,7 @@ and whether somebody's beat has stopped. While nothing is to be done it is all t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from psycopg import AsyncConnection
 
@@ -26,7 +27,8 @@ promoted_{n} as (
 SEEN = """
 (select count(*) from promoted_{n}),
 exists (select 1 from {table} where state = 'pending'),
-exists (select 1 from {table} where state = 'discarding' and lease is null and due_at <= now())"""
+exists (select 1 from {table} where state = 'discarding' and lease is null and due_at <= now()),
+(select id from {table} order by id desc limit 1)"""
 
 DEAD = """
 exists (select 1 from jobs_drainer where dead_at is not null
@@ -37,8 +39,10 @@ exists (select 1 from jobs_drainer where dead_at is not null
 class Seen:
     """What there is to do."""
 
-    runnable: Mapping[str, bool]  # By queue.
+    runnable: Mapping[str, bool]  # By queue, as the next three.
     undoable: Mapping[str, bool]
+    promoted: Mapping[str, int]
+    newest: Mapping[str, UUID | None]  # The work that was made last, going by its id.
     more_due: bool  # More than one look promotes.
     dead: bool
 
@@ -58,14 +62,13 @@ async def look(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> See
     """Promote and look. `connection` is in autocommit."""
     cursor = await connection.execute(look_statement(queues), prepare=False)
     [(dead, *rest)] = await cursor.fetchall()
-    by_queue = [rest[at : at + 3] for at in range(0, len(rest), 3)]
-    names = [queue.name for queue in queues]
+    answers = [rest[at : at + 4] for at in range(0, len(rest), 4)]
+    by_queue = dict(zip((queue.name for queue in queues), answers, strict=True))
     return Seen(
-        runnable={
-            name: bool(promoted or pending)
-            for name, (promoted, pending, _) in zip(names, by_queue, strict=True)
-        },
-        undoable={name: bool(undo) for name, (_, _, undo) in zip(names, by_queue, strict=True)},
-        more_due=any(promoted == PROMOTED_AT_ONCE for promoted, _, _ in by_queue),
+        runnable={name: bool(row[0] or row[1]) for name, row in by_queue.items()},
+        undoable={name: bool(row[2]) for name, row in by_queue.items()},
+        promoted={name: row[0] for name, row in by_queue.items()},
+        newest={name: row[3] for name, row in by_queue.items()},
+        more_due=any(row[0] == PROMOTED_AT_ONCE for row in by_queue.values()),
         dead=bool(dead),
     )

@@ -94,12 +94,14 @@ with looked as (
 ),
 room as materialized (
   select l.tenant_id, l.lane, l.place, control.tokens, control.at, least({quota},
-    case when control.trips > 0 then 1 else coalesce(control.window, {lane_window}) end
+    -- Paused since it was picked: a 429 that was settled between the two statements.
+    case when control.paused_until > now() then 0
+         when control.trips > 0 then 1 else coalesce(control.window, {lane_window}) end
     - (select count(*) from {table} w where w.state = 'processing'
        and w.tenant_id = l.tenant_id and w.lane = l.lane),
     floor(least(control.tokens, 1e6))::bigint{destination_room}) as n
   from looked l left join lateral (
-    select c.window, c.trips, clock_timestamp() as at, {tokens} as tokens
+    select c.paused_until, c.window, c.trips, clock_timestamp() as at, {tokens} as tokens
     from jobs_lane c where c.tenant_id = l.tenant_id and c.key = l.lane limit 1) control on true
 ),
 busy as materialized (

@@ -1,0 +1,107 @@
+"""One queue as its drainer knows it: what is in progress there, and when to claim from it next.
+
+Claims that find nothing have a price: two thousand lanes that are all paused cost tens of
+milliseconds to look through, and hints may come by the hundred. So a drainer rests after such a
+round in proportion to what it cost; lanes that can be served cost no rest.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from jobs.engine.claim import Cursor, Taken
+from jobs.registry import Queue
+from jobs.steps import Claim
+
+CLAIM_GAP = 0.02  # Seconds between two claims of a queue that has few slots free.
+CHEAP = 0.02  # Seconds of fruitless claims in one round that need no rest.
+# How many times the seconds of its fruitless claims a round is followed by rest: after a round that
+# found something, after one that did not, and while nobody says that there is anything new.
+REST_AFTER_SUCCESS, REST, REST_UNASKED = 1, 9, 99
+LONGEST_REST = 5.0  # Seconds.
+
+
+@dataclass
+class Serving:
+    """A drainer's side of one queue."""
+
+    queue: Queue
+    cursor: Cursor = field(default_factory=Cursor)
+    busy: int = 0
+    undoing: int = 0  # Of the busy ones.
+    under_way: Counter[str] = field(default_factory=Counter)  # The busy ones, by destination.
+    claimed_at: float = 0.0  # By time.monotonic(), as the next two.
+    rests_until: float = 0.0
+    unasked_until: float = 0.0  # Nothing is claimed before, unless there is something new.
+    newest: UUID | None = None  # The queue's last work at the last look.
+    timer: asyncio.TimerHandle | None = None  # It is to be claimed from then.
+
+    @property
+    def free(self) -> int:
+        """How many works may be started."""
+        return self.queue.slots - self.busy
+
+    @property
+    def free_to_undo(self) -> int:
+        """How many works may be begun to be undone."""
+        return min(self.free, self.queue.undo_slots - self.undoing)
+
+    def begin(self, claim: Claim) -> None:
+        """Count a work that starts."""
+        self.busy += 1
+        self.undoing += claim.discarding
+        if claim.destination is not None:
+            self.under_way[claim.destination] += 1
+
+    def end(self, claim: Claim) -> None:
+        """Count a work that has come to its end."""
+        self.busy -= 1
+        self.undoing -= claim.discarding
+        if claim.destination is not None:
+            self.under_way[claim.destination] -= 1
+            self.under_way += Counter()  # Leaves out what is at nought.
+
+    def too_soon(self) -> float:
+        """Seconds to wait before the next claim; not above 0 when it may be made.
+
+        With few slots free it waits for more: a claim costs the same for many as for one.
+        """
+        gap = 0.0 if self.free * 2 >= self.queue.slots else CLAIM_GAP
+        return max(self.claimed_at + gap, self.rests_until) - time.monotonic()
+
+    def has_news(self, *, promoted: int, newest: UUID | None) -> bool:
+        """Whether a look that found pending works is a reason to claim."""
+        known, self.newest = self.newest, newest
+        return promoted > 0 or newest != known or time.monotonic() >= self.unasked_until
+
+
+@dataclass
+class Round:
+    """Claims from one queue, one after the other, until there is nothing more to be had."""
+
+    serving: Serving
+    found: bool = False
+    fruitless: float = 0.0  # Seconds of claims that took nothing.
+    came_round: bool = False  # To the first tenant again, and has found nothing since.
+
+    def claimed(self, taken: Taken) -> bool:
+        """Count a claim in; whether the round is over."""
+        self.serving.claimed_at = time.monotonic()
+        if taken.claims:
+            self.found = True
+        elif not taken.contended:
+            self.fruitless += taken.took
+        over = taken.exhausted or (taken.ended and self.came_round and not taken.claims)
+        self.came_round = (self.came_round or taken.ended) and not taken.claims
+        return over
+
+    def close(self) -> None:
+        """Take the rest that the round's fruitless claims ask for."""
+        now, cost = time.monotonic(), self.fruitless
+        times = REST_AFTER_SUCCESS if self.found else REST
+        rest = times * cost if cost > CHEAP else 0.0
+        self.serving.rests_until = now + min(rest, LONGEST_REST)
+        unasked = 0.0 if self.found else min(REST_UNASKED * cost, LONGEST_REST)
+        self.serving.unasked_until = now + unasked
