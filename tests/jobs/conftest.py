@@ -22,6 +22,7 @@ from jobs.registry import queue
 from jobs.states import FINISHED
 from jobs.steps import Claim
 from tests.works.models import Parcel, Telegram
+from webhooks.models import Delivery
 
 
 def served():
@@ -145,7 +146,7 @@ def fresh(work: Work) -> Work:
 
 def withdraw_everything() -> None:
     """Leave nothing to do of what tests before this one queued: drainers serve all tenants."""
-    for model in (Parcel, Telegram, Job):
+    for model in (Parcel, Telegram, Job, Delivery):
         rows = model.objects.using("operator")
         rows.filter(~Q(state__in=FINISHED)).update(state="cancelled", lease=None, drainer=None)
     Lane.objects.using("operator").all().delete()
