@@ -14,9 +14,10 @@ from jobs.registry import queue as queue_named
 from jobs.resolving import CHUNK
 from jobs.services import OPERATOR, wake_after_commit
 
-# Each sort by an index of its own: what may run, and what waits for its time.
+# Each sort by an index of its own: what may run, and what waits for its time. Materialised: a nested
+# loop would look for the limited rows again and again, past those that it has just moved.
 HOLD = """
-update {table} w set state = 'held' from (
+with waiting as materialized (
   select id from {table} where id in (
       (select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s
          and state = 'pending' limit {most})
@@ -24,15 +25,17 @@ update {table} w set state = 'held' from (
       (select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s
          and state in ('scheduled', 'failed') limit {most}))
     and state in ('pending', 'scheduled', 'failed')
-  order by id limit {most} for update) waiting
-where w.id = waiting.id
+  order by id limit {most} for update
+)
+update {table} w set state = 'held' from waiting where w.id = waiting.id
 """
 
 RELEASE = """
-update {table} w set state = 'pending', due_at = now() from (
+with held as materialized (
   select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s and state = 'held'
-  order by id limit {most} for update) held
-where w.id = held.id
+  order by id limit {most} for update
+)
+update {table} w set state = 'pending', due_at = now() from held where w.id = held.id
 """
 
 # The newest `keep` stay. Those below them are dead, each with its letter and its audit entry.

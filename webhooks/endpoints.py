@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
 from config.ids import format_id
 from tenants import audit
-from tenants.context import PLATFORM_ID, TenantRef, tenant_context
+from tenants.allowances import allowances
+from tenants.context import TenantRef, tenant_context
 from tenants.models import Tenant
 from webhooks import custom_headers, lanes, moving, secrets, testing
 from webhooks.addresses import policy
@@ -216,13 +216,10 @@ def find(endpoint_id: UUID) -> Endpoint:
 
 
 def limit(tenant: TenantRef) -> int:
-    """How many endpoints this owner may have: by its plan, or SLIPWAY["TENANT_LIMITS"]."""
-    general = settings.SLIPWAY["TENANT_LIMITS"]["endpoints"]
-    if tenant.id == PLATFORM_ID:
-        return int(general)
-    plan = Tenant.objects.filter(pk=tenant.id).values_list("plan", flat=True).first()
-    own = settings.SLIPWAY["PLANS"].get(plan, {}).get("limits", {})
-    return int(own.get("endpoints", general))
+    """How many endpoints this owner may have (tenants.allowances)."""
+    rows = Tenant.objects.filter(pk=tenant.id).values_list("plan", "limits")
+    plan, limits = rows.first() or ("", {})  # The platform has no row, and everybody's limit.
+    return int(allowances(plan=plan, limits=limits)["endpoints"])
 
 
 def _refuse_too_many(tenant: TenantRef) -> None:

@@ -51,9 +51,10 @@ select id from webhooks_delivery where {lane} and seq is not null
   and state not in ('succeeded', 'discarded', 'cancelled')
 """
 _CHOSEN = "select id from webhooks_delivery where id in ({arms})"
+# Materialised: a nested loop would look for the limited rows again, past those that it has moved.
 _MOVE = """
-update webhooks_delivery d set {changes}
-from ({which} order by id limit {{most}} for update) chosen where d.id = chosen.id
+with chosen as materialized ({which} order by id limit {{most}} for update)
+update webhooks_delivery d set {changes} from chosen where d.id = chosen.id
 """
 
 
