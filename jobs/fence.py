@@ -7,11 +7,20 @@
 A written-off or thawed step may go on running while somebody else does its work again.
 """
 
+from uuid import UUID
+
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from jobs.errors import LeaseLost
 from jobs.registry import queue
 from jobs.steps import Claim
+
+# The operator is in no tenant's context: it names the tenant itself.
+_AS_OPERATOR = """
+select exists (
+  select 1 from {table} w where w.id = %s and w.lease = %s and w.tenant_id = %s
+    and w.state in ('processing', 'discarding') for share)
+"""
 
 
 def hold(claim: Claim, *, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -23,8 +32,13 @@ def hold(claim: Claim, *, using: str = DEFAULT_DB_ALIAS) -> None:
     if not connections[using].in_atomic_block:
         raise RuntimeError("hold() fences one transaction; open it first.")
     table = queue(claim.queue).table
+    statement = f"select slipway.hold_{table}(%s, %s)"
+    values: list[UUID | int] = [claim.id, claim.lease]
+    if using == "operator":
+        statement = _AS_OPERATOR.format(table=table)
+        values.append(claim.tenant_id)
     with connections[using].cursor() as cursor:
-        cursor.execute(f"select slipway.hold_{table}(%s, %s)", [claim.id, claim.lease])
+        cursor.execute(statement, values)
         row = cursor.fetchone()
     if not row or not row[0]:
         raise LeaseLost

@@ -271,7 +271,75 @@ class DeadLetter(models.Model):
                 name="deadletter_inbox",
                 condition=Q(resolved_at__isnull=True),
             ),
+            # jobs.pruning: what was resolved longest ago.
+            models.Index(
+                fields=["resolved_at"],
+                name="deadletter_resolved",
+                condition=Q(resolved_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.queue} {self.work_id}: {self.reason}"
+
+
+class Replay(models.Model):
+    """Everything that a selection finds, done again or given up in the background.
+
+    The job `jobs.resolve` goes through it chunk by chunk (jobs.replaying), and writes with each how
+    far it is: what is killed goes on from there.
+    """
+
+    class Action(models.TextChoices):
+        REPLAY = "replay"
+        DISCARD = "discard"
+        MISSING = "missing"  # Make the works that should be there and are not.
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant = models.ForeignKey(
+        Tenant,
+        models.DO_NOTHING,
+        default=current_tenant_id,
+        db_constraint=False,
+        related_name="+",
+        db_index=False,
+    )
+    queue = models.CharField(max_length=40)
+    action = models.CharField(max_length=10, choices=Action.choices)
+    selection = models.JSONField()  # jobs.selection.Selection
+    actor = models.CharField(max_length=100)
+    reason = models.CharField(max_length=500)
+    total = models.IntegerField()  # When it was asked for.
+    # Whether the operator's login wrote it, which then does the work: not for the app role to set.
+    by_operator = models.BooleanField(**_both(False))
+    created_at = models.DateTimeField(db_default=Now())
+    cancelled_at = models.DateTimeField(null=True)
+
+    # ---- jobs.replaying's ----
+    done = models.IntegerField(**_both(0))
+    skipped = models.IntegerField(**_both(0))  # They stood elsewhere when their turn came.
+    place = models.CharField(max_length=100, blank=True, **_both(""))  # The last one looked at.
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            # jobs.pruning: what was finished longest ago.
+            models.Index(
+                fields=["finished_at"],
+                name="replay_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.queue}: {self.done} of {self.total}"
+
+    @property
+    def status(self) -> str:
+        """`pending`, `running`, `cancelled` or `finished`."""
+        if self.finished_at is not None:
+            return "cancelled" if self.cancelled_at is not None else "finished"
+        return "pending" if self.started_at is None else "running"

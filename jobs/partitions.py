@@ -1,21 +1,49 @@
 """Partitions, one a day (UTC): made ahead of time, dropped when they are old.
 
+SLIPWAY["PARTITIONED"] lists the tables: parent → {"retention": a name in SLIPWAY["RETENTION"]}, and
+`before_drop`, the dotted path of what must be done, and hold, before a day may go.
+
 There is no default partition: an attempt without a place is logged instead (jobs.engine.settle),
 and a default one would have to be scanned under lock by every later attach. Partitions carry no
 grants, so that all access goes through the parent and its policy.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.utils import OperationalError
+from django.utils.module_loading import import_string
 
 ATTEMPTS = "jobs_attempt"
 DAYS_AHEAD = 14
 LOCK_TIMEOUT = "2s"  # Attaching waits behind long readers, and everybody behind it: rather give up.
 _NAME = re.compile(r"([a-z_]+)_(\d{4})(\d\d)(\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioned:
+    """A table with a partition a day."""
+
+    parent: str
+    keep_days: int
+    # Given a day that is about to go; answers whether it may: False keeps it for the next time.
+    before_drop: Callable[[date], bool] | None
+
+
+def tables() -> list[Partitioned]:
+    """All of them, from the settings."""
+    return [
+        Partitioned(
+            parent,
+            int(settings.SLIPWAY["RETENTION"][spec["retention"]]),
+            import_string(spec["before_drop"]) if spec.get("before_drop") else None,
+        )
+        for parent, spec in settings.SLIPWAY["PARTITIONED"].items()
+    ]
 
 
 def name_of(day: date, *, parent: str = ATTEMPTS) -> str:

@@ -20,7 +20,7 @@ from jobs.errors import ReasonMissing
 from jobs.models import DeadLetter
 from jobs.registry import Queue
 from jobs.registry import queue as queue_named
-from jobs.states import Priority, State
+from jobs.states import CANCELLABLE, FINISHED, Priority, State
 
 CHUNK = 500  # Works in one transaction, so that nobody waits long for its locks.
 MOST_ATTEMPTS = 32_767  # What the column holds.
@@ -31,7 +31,8 @@ where w.id = any(%s) and w.state = any(%s) and ({condition}) order by w.id for u
 """
 
 MOVE = """
-update {table} w set state = %s, due_at = now(), finished_at = null, losses = 0,
+update {table} w set state = %s, due_at = now(), losses = 0,
+  finished_at = case when {finished} then now() end,
   priority = coalesce(%s, w.priority), max_attempts = least(w.attempts + g.budget, {most})
 from json_to_recordset(%s::json) g(id uuid, budget int) where w.id = g.id
 """
@@ -50,6 +51,9 @@ from json_to_recordset(%s::json) g(id uuid, tenant_id bigint, target text, befor
 """
 
 Resolution = DeadLetter.Resolution
+
+
+WITHDRAWN = tuple(state for state in CANCELLABLE if state != State.DEAD_LETTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,12 @@ class Act:
 
     def start(self, queue: Queue) -> tuple[State, ...]:
         """The states that it moves works from."""
-        replayed = self.resolution == Resolution.REPLAYED
-        return queue.model.replayable if replayed else (State.DEAD_LETTER,)
+        if self.resolution == Resolution.REPLAYED:
+            return queue.model.replayable
+        if self.resolution == Resolution.DISCARDED:
+            return (State.DEAD_LETTER,)
+        # What was begun may have to be undone first: services.cancel looks at each.
+        return () if queue.undo else WITHDRAWN
 
     def condition(self, queue: Queue) -> str:
         """What must hold besides: SQL over a work `w`."""
@@ -93,7 +101,7 @@ def resolve(*, queue: str, ids: Collection[UUID], act: Act, using: str) -> list[
     `ids` are at most CHUNK. Under `default` only the current tenant's are there.
     """
     of = queue_named(queue)
-    with transaction.atomic(using=using):
+    with transaction.atomic(using=using, savepoint=False):
         works = _locked(of, ids, act, using)
         if not works:
             return []
@@ -133,16 +141,19 @@ def _locked(of: Queue, ids: Collection[UUID], act: Act, using: str) -> list[Any]
 
 
 def _move(of: Queue, ids: Sequence[UUID], act: Act, using: str) -> None:
-    if act.resolution == Resolution.REPLAYED:
-        priority: int | None = int(Priority.REPLAY)
-        carried = columns.of_works(of, ids, using=using)
-        budgets = {id_: of.policy_of(carried[id_]).attempts for id_ in ids}
-    else:
-        priority = None
-        budgets = dict.fromkeys(ids, of.undo_policy.attempts)
-    rows = [{"id": id_, "budget": budget} for id_, budget in budgets.items()]
-    statement = MOVE.format(table=of.table, most=MOST_ATTEMPTS)
+    replayed = act.resolution == Resolution.REPLAYED
+    rows = [{"id": id_, "budget": n} for id_, n in _budgets(of, ids, act, using).items()]
+    statement = MOVE.format(table=of.table, most=MOST_ATTEMPTS, finished=act.after in FINISHED)
+    priority = int(Priority.REPLAY) if replayed else None
     _execute(using, statement, [str(act.after), priority, orjson.dumps(rows).decode()])
+
+
+def _budgets(of: Queue, ids: Sequence[UUID], act: Act, using: str) -> dict[UUID, int]:
+    """The attempts that each gets on top of those it had."""
+    if act.resolution != Resolution.REPLAYED:
+        return dict.fromkeys(ids, of.undo_policy.attempts)
+    carried = columns.of_works(of, ids, using=using)
+    return {id_: of.policy_of(carried[id_]).attempts for id_ in ids}
 
 
 def _execute(using: str, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> int:

@@ -314,8 +314,8 @@ def test_the_command_says_what_it_would_do_and_does_nothing_twice():
     call_command("partitions", "--json", stdout=StringIO())
     again = StringIO()
     call_command("partitions", "--json", stdout=again)
-    assert json.loads(again.getvalue()) == {"made": [], "dropped": []}
-    assert set(json.loads(out.getvalue())) == {"made", "dropped"}
+    assert json.loads(again.getvalue()) == {"made": [], "dropped": [], "refused": []}
+    assert set(json.loads(out.getvalue())) == {"made", "dropped", "refused"}
 
 
 def test_a_success_of_mail_is_a_patch_and_nothing_else(engine, tenant):

@@ -72,7 +72,7 @@ def test_the_app_role_cannot_enqueue_for_another_tenant(engine, tenant, other_te
     [
         "update jobs_job set state = 'succeeded'",
         "delete from jobs_job",
-        "update jobs_lane set failures = 0",
+        "update jobs_lane set tokens = 1000",
         "delete from jobs_lane",
         "select count(*) from jobs_drainer",
         "insert into jobs_deadletter (id) values (gen_random_uuid())",

@@ -1,21 +1,21 @@
-"""Make the attempts' partitions ahead of time, and drop those past their retention."""
+"""Make partitions ahead of time, and drop those past their retention."""
 
 import argparse
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import connections
 
 from jobs import partitions
+from jobs.partitions import Partitioned
 
 
 class Command(BaseCommand):
-    """Runs as the owner, daily: by beat (jobs.tasks), or by any scheduler. Idempotent."""
+    """Runs as the owner, hourly: by beat (jobs.tasks), or by any scheduler. Idempotent."""
 
-    help = "Make the attempts' partitions 14 days ahead, drop those older than RETENTION."
+    help = "Make partitions 14 days ahead, drop those older than RETENTION."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
@@ -23,18 +23,40 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         today = datetime.now(UTC).date()
-        keep_days = int(settings.SLIPWAY["RETENTION"]["attempts"])
-        with connections["owner"].cursor() as cursor:
-            wanted = partitions.missing(cursor, today=today)
-            old = partitions.expired(cursor, today=today, keep_days=keep_days)
-            if not options["dry_run"]:
-                made, dropped = partitions.make(cursor, wanted), partitions.drop(cursor, old)
-            else:
-                made, dropped = (
-                    [partitions.name_of(day) for day in days] for days in (wanted, old)
-                )
-        answer = {"made": made, "dropped": dropped}
+        answer: dict[str, list[str]] = {"made": [], "dropped": [], "refused": []}
+        for table in partitions.tables():
+            done = self._plan(table, today) if options["dry_run"] else self._keep_up(table, today)
+            for what, names in done.items():
+                answer[what] += names
         if options["json"]:
             self.stdout.write(json.dumps(answer))
         else:
-            self.stdout.write(f"{len(answer['made'])} made, {len(answer['dropped'])} dropped")
+            self.stdout.write(", ".join(f"{len(names)} {what}" for what, names in answer.items()))
+
+    def _plan(self, table: Partitioned, today: date) -> dict[str, list[str]]:
+        wanted, old = self._find(table, today)
+        return {
+            what: [partitions.name_of(day, parent=table.parent) for day in days]
+            for what, days in (("made", wanted), ("dropped", old))
+        }
+
+    def _keep_up(self, table: Partitioned, today: date) -> dict[str, list[str]]:
+        wanted, old = self._find(table, today)
+        free = [day for day in old if table.before_drop is None or table.before_drop(day)]
+        with connections["owner"].cursor() as cursor:
+            return {
+                "made": partitions.make(cursor, wanted, parent=table.parent),
+                "dropped": partitions.drop(cursor, free, parent=table.parent),
+                "refused": [
+                    partitions.name_of(day, parent=table.parent) for day in old if day not in free
+                ],
+            }
+
+    def _find(self, table: Partitioned, today: date) -> tuple[list[date], list[date]]:
+        with connections["owner"].cursor() as cursor:
+            return (
+                partitions.missing(cursor, today=today, parent=table.parent),
+                partitions.expired(
+                    cursor, today=today, keep_days=table.keep_days, parent=table.parent
+                ),
+            )

@@ -1,4 +1,4 @@
-"""Delete the jobs that were finished long ago."""
+"""Delete what was ended long ago."""
 
 import argparse
 import json
@@ -12,19 +12,18 @@ from jobs import pruning
 class Command(BaseCommand):
     """Runs as the operator, hourly: by beat (jobs.tasks), or by any scheduler. Idempotent."""
 
-    help = "Delete the jobs that were finished longer ago than RETENTION."
+    help = "Delete finished works, resolved dead letters and the like, older than RETENTION."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")
         parser.add_argument("--json", action="store_true", help="Answer as JSON.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        days = pruning.keep_days()
-        found = pruning.prunable(days=days) if options["dry_run"] else None
-        pruned = 0 if options["dry_run"] else pruning.prune(days=days)
+        act = pruning.prunable if options["dry_run"] else pruning.prune
+        counts = {sort.name: {"days": sort.days, "count": act(sort)} for sort in pruning.sorts()}
         if options["json"]:
-            self.stdout.write(json.dumps({"days": days, "found": found, "pruned": pruned}))
-        elif found is not None:
-            self.stdout.write(f"{found} finished over {days} days ago; nothing was changed.")
-        else:
-            self.stdout.write(f"{pruned} pruned")
+            self.stdout.write(json.dumps({"pruned": not options["dry_run"], "sorts": counts}))
+            return
+        said = "to prune; nothing was changed" if options["dry_run"] else "pruned"
+        for name, sort in counts.items():
+            self.stdout.write(f"{name}: {sort['count']} over {sort['days']} days {said}")

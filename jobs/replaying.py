@@ -1,0 +1,255 @@
+"""Replaying and discarding by filter: counted first, then done in the background.
+
+`start` writes what is to be done and a job for it, in one transaction. The job goes through the
+selection in chunks of one transaction each, which writes how far it is: killed anywhere, it goes on
+behind the last chunk. The audit trail has one entry for the whole, and one for each work, as if it
+had been the only one: whoever reads a work's history finds all of it there.
+
+A replay runs for one tenant, as the app role under RLS. Only what the operator's login wrote runs
+as the operator, in queues that no tenant may touch, and still for that one tenant.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
+from django.utils.module_loading import import_string
+
+from config.ids import uuid7
+from jobs import selection as selecting
+from jobs.errors import ReasonMissing, StaleState
+from jobs.fence import hold
+from jobs.models import Replay
+from jobs.outcomes import Outcome, Snooze, Succeeded
+from jobs.resolving import CHUNK, Act, Resolution, resolve
+from jobs.selection import Found, Selection
+from jobs.services import OPERATOR, enqueue, wake_after_commit
+from jobs.steps import Claim
+from tenants import audit
+from tenants.context import tenant_context
+
+Action = Replay.Action
+PACE = 2000.0  # Works a second: what replays write leaves the database room for all else.
+STRETCH = 20.0  # Seconds at a time; then others' jobs have their turn.
+SAMPLE = 5
+
+# The app role may not name the columns that it may not write: Django would name all.
+_INSERT = """
+insert into jobs_replay (id, tenant_id, queue, action, selection, actor, reason, total {more})
+values (%s, %s, %s, %s, %s::jsonb, %s, %s, %s {values})
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a selection finds: how many, and the first few."""
+
+    count: int
+    sample: Sequence[Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one transaction did; `place` is where the next one goes on, None at the end."""
+
+    done: int
+    skipped: int
+    place: str | None
+
+
+class Missing(Protocol):
+    """What finds the works that should be in a queue and are not: SLIPWAY["MISSING"][queue]."""
+
+    def preview(self, selection: Selection, *, size: int, using: str) -> Preview:
+        """How many are missing, and what the first few would be."""
+
+    def fill(self, selection: Selection, *, place: str, most: int, using: str) -> Chunk:
+        """Make the next of them, in the caller's transaction."""
+
+
+def preview(selection: Selection, *, action: Action, using: str, size: int = SAMPLE) -> Preview:
+    """Count what the action would move, and change nothing.
+
+    Raises LookupError when the queue knows nothing of what may be missing.
+    """
+    if action == Action.MISSING:
+        return _missing(selection.queue).preview(selection, size=size, using=using)
+    found = selecting.count(selection, using=using)
+    return Preview(found, selecting.sample(selection, size=size, using=using))
+
+
+def start(*, selection: Selection, action: Action, actor: str, reason: str, using: str) -> Replay:
+    """Have it done in the background, in the caller's transaction or one of its own.
+
+    Raises ReasonMissing, and LookupError as `preview` does.
+    """
+    if not reason.strip():
+        raise ReasonMissing("Say why: the audit trail keeps it.")
+    total = preview(selection, action=action, using=using, size=0).count
+    replay = Replay(
+        id=uuid7(),
+        tenant_id=selection.tenant_id,
+        queue=selection.queue,
+        action=action,
+        selection=selection.as_json(),
+        actor=actor,
+        reason=reason[:500],
+        total=total,
+    )
+    with transaction.atomic(using=using):
+        _insert(replay, using=using)
+        enqueue(
+            "jobs.resolve",
+            tenant_id=selection.tenant_id,
+            args={"replay": str(replay.pk)},
+            lane="replays",  # One after another leaves the tenant's other jobs their room.
+            using=using,
+        )
+        _record(replay, _BEGUN[action], {"selection": replay.selection, "total": total}, using)
+    replay.refresh_from_db(using=using)
+    return replay
+
+
+_BEGUN = {
+    Action.REPLAY: "works.replayed",
+    Action.DISCARD: "works.discarded",
+    Action.MISSING: "works.filled",
+}
+
+
+def cancel(*, replay: Replay, actor: str, reason: str, using: str) -> None:
+    """Do no more of it: what was done stays done. The chunk that runs just now is the last.
+
+    Raises StaleState when it is at its end already, ReasonMissing.
+    """
+    if not reason.strip():
+        raise ReasonMissing("Say why: the audit trail keeps it.")
+    with transaction.atomic(using=using):
+        rows = Replay.objects.using(using).filter(pk=replay.pk, finished_at=None)
+        if not rows.update(cancelled_at=Now(), finished_at=Now()):
+            raise StaleState(f"{replay} is at its end.")
+        replay.refresh_from_db(using=using)
+        replay.actor, replay.reason = actor, reason
+        _record(replay, "works.replay_cancelled", {"done": replay.done}, using)
+
+
+def run(claim: Claim) -> Outcome:
+    """The job `jobs.resolve`."""
+    ends_at = min(time.monotonic() + STRETCH, claim.deadline - STRETCH)
+    replay_id = UUID(claim.data["args"]["replay"])
+    using = _alias(claim, replay_id)
+    with tenant_context(claim.tenant):
+        while time.monotonic() < ends_at:
+            began_at = time.monotonic()
+            if _one_chunk(claim, replay_id, using):
+                return Succeeded()
+            time.sleep(max(0.0, CHUNK / PACE - (time.monotonic() - began_at)))
+    return Snooze(0.0, "there is more to do")
+
+
+def _alias(claim: Claim, replay_id: UUID) -> str:
+    """As whom it runs. The row says, in a column that the app role cannot write."""
+    rows = Replay.objects.using(OPERATOR).filter(pk=replay_id, tenant_id=claim.tenant_id)
+    return OPERATOR if rows.filter(by_operator=True).exists() else DEFAULT_DB_ALIAS
+
+
+def _one_chunk(claim: Claim, replay_id: UUID, using: str) -> bool:
+    """Do the next chunk; whether that was the end."""
+    with transaction.atomic(using=using):
+        hold(claim, using=using)
+        rows = Replay.objects.using(using).filter(pk=replay_id, tenant_id=claim.tenant_id)
+        replay = rows.select_for_update().first()
+        if replay is None or replay.finished_at is not None:
+            return True
+        chunk = _ACTIONS[Action(replay.action)](replay, using)
+        ended = chunk.place is None
+        rows.update(
+            done=F("done") + chunk.done,
+            skipped=F("skipped") + chunk.skipped,
+            place=chunk.place or replay.place,
+            started_at=Coalesce("started_at", Now()),
+            finished_at=Now() if ended else None,
+        )
+        if chunk.done:
+            wake_after_commit(replay.queue, using=using)
+    return ended
+
+
+def _replay(replay: Replay, using: str) -> Chunk:
+    return _resolve(replay, using, Resolution.REPLAYED)
+
+
+def _discard(replay: Replay, using: str) -> Chunk:
+    """The dead are discarded; what waits is withdrawn, where there is nothing to undo."""
+    return _resolve(replay, using, Resolution.DISCARDED, Resolution.CANCELLED)
+
+
+def _resolve(replay: Replay, using: str, *resolutions: Resolution) -> Chunk:
+    selection = selecting.read(replay.selection)
+    ids = selecting.after(selection, place=replay.place, most=CHUNK, using=using)
+    done = 0
+    for resolution in resolutions:
+        act = Act(resolution, replay.actor, replay.reason)
+        done += len(resolve(queue=replay.queue, ids=ids, act=act, using=using))
+    place = str(ids[-1]) if len(ids) == CHUNK else None
+    return Chunk(done, len(ids) - done, place)
+
+
+def _fill(replay: Replay, using: str) -> Chunk:
+    selection = selecting.read(replay.selection)
+    missing = _missing(replay.queue)
+    return missing.fill(selection, place=replay.place, most=CHUNK, using=using)
+
+
+_ACTIONS: dict[Action, Callable[[Replay, str], Chunk]] = {
+    Action.REPLAY: _replay,
+    Action.DISCARD: _discard,
+    Action.MISSING: _fill,
+}
+
+
+def _missing(queue: str) -> Missing:
+    try:
+        path = settings.SLIPWAY["MISSING"][queue]
+    except KeyError:
+        raise LookupError(f"Nobody knows what {queue} may be missing.") from None
+    found: Missing = import_string(path)()
+    return found
+
+
+def _insert(replay: Replay, *, using: str) -> None:
+    operator = using == OPERATOR
+    statement = _INSERT.format(
+        more=", by_operator" if operator else "", values=", true" if operator else ""
+    )
+    values: list[Any] = [
+        replay.pk,
+        replay.tenant_id,
+        replay.queue,
+        replay.action,
+        orjson.dumps(replay.selection).decode(),
+        replay.actor,
+        replay.reason,
+        replay.total,
+    ]
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def _record(replay: Replay, action: str, after: dict[str, Any], using: str) -> None:
+    audit.record(
+        actor=replay.actor,
+        action=action,
+        target=f"replay:{replay.pk}",
+        tenant_id=replay.tenant_id,
+        reason=replay.reason,
+        after={"queue": replay.queue, **after},
+        using=using,
+    )
