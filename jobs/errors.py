@@ -19,3 +19,7 @@ class UnknownKind(LookupError):
 
 class ReasonMissing(ValueError):
     """An operator's act needs a reason."""
+
+
+class PaceRefused(ValueError):
+    """No lane can be paced like this."""

@@ -1,54 +1,134 @@
-"""Holding a lane back, and letting it go: what an operator or a breaker says about it."""
+"""Holding a lane back, and letting it go: what an operator, or its own tenant, says about it.
 
+With `using="default"` the app role does it, inside the tenant's context; the lane's health is the
+engine's and the operator's alone.
+"""
+
+import math
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
-from jobs.errors import ReasonMissing
+from jobs.errors import PaceRefused, ReasonMissing
 from jobs.models import Lane
+from jobs.services import OPERATOR, wake_after_commit
 from tenants import audit
 
-OPERATOR = "operator"
+# What a lane that has never failed looks like: an operator who intervenes starts it afresh.
+HEALTHY: Mapping[str, Any] = {
+    "failures": 0,
+    "trips": 0,
+    "failing_since": None,
+    "failed_at": None,
+    "opened_at": None,
+    "opened_until": None,
+}
 
 
-def pause(*, key: str, tenant_id: int, until: datetime, actor: str, reason: str) -> None:
+def pause(
+    *,
+    key: str,
+    tenant_id: int,
+    until: datetime,
+    actor: str,
+    reason: str,
+    using: str = OPERATOR,
+) -> None:
     """Claim nothing from a lane before `until`. What already runs goes on.
 
     Raises ReasonMissing.
     """
+    _insist_on(reason)
+    said = {"paused_until": until, "paused_why": reason[:200]}
+    told = {"until": until.isoformat()}
+    _change(key, tenant_id, said, "lane.paused", actor, reason, told, using)
+
+
+def resume(
+    *, key: str, tenant_id: int, actor: str, reason: str = "", using: str = OPERATOR
+) -> None:
+    """Claim from a lane again; an operator's word also closes its breaker."""
+    said: dict[str, Any] = {"paused_until": None, "paused_why": ""}
+    if using == OPERATOR:
+        said |= HEALTHY
+    _change(key, tenant_id, said, "lane.resumed", actor, reason, {"until": None}, using)
+
+
+def set_window(
+    *,
+    key: str,
+    tenant_id: int,
+    window: int | None,
+    actor: str,
+    reason: str,
+    using: str = OPERATOR,
+) -> None:
+    """Have at most `window` works of a lane in progress; None for as many as the queue allows.
+
+    Raises PaceRefused, ReasonMissing.
+    """
+    _insist_on(reason)
+    if window is not None and not 1 <= window < 2**31:
+        raise PaceRefused("A window is a whole number, and at least 1.")
+    told = {"window": window}
+    _change(key, tenant_id, told, "lane.window_set", actor, reason, told, using)
+
+
+def set_rate(
+    *,
+    key: str,
+    tenant_id: int,
+    rate: float | None,
+    actor: str,
+    reason: str,
+    using: str = OPERATOR,
+) -> None:
+    """Start at most `rate` works of a lane a second, in all drainers together; None: no limit.
+
+    What was saved up under another rate stays, up to a second's worth of the new one.
+    Raises PaceRefused, ReasonMissing.
+    """
+    _insist_on(reason)
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise PaceRefused("A rate is a number of works a second, and above 0.")
+    told = {"rate": rate}
+    _change(key, tenant_id, told, "lane.rate_set", actor, reason, told, using)
+
+
+def _insist_on(reason: str) -> None:
     if not reason.strip():
         raise ReasonMissing("Say why: the audit trail keeps it.")
-    with transaction.atomic(using=OPERATOR):
-        Lane.objects.using(OPERATOR).update_or_create(
-            key=key,
-            tenant_id=tenant_id,
-            defaults={"paused_until": until, "paused_why": reason[:200]},
-        )
-        _record(key, "lane.paused", actor, reason, tenant_id, {"until": until.isoformat()})
 
 
-def resume(*, key: str, tenant_id: int, actor: str, reason: str = "") -> None:
-    """Claim from a lane again; drainers see it with their next look."""
-    with transaction.atomic(using=OPERATOR):
-        lane = Lane.objects.using(OPERATOR).filter(tenant_id=tenant_id, key=key)
-        lane.update(paused_until=None, paused_why="")
-        _record(key, "lane.resumed", actor, reason, tenant_id, {"until": None})
-
-
-def _record(
+def _change(
     key: str,
+    tenant_id: int,
+    said: Mapping[str, Any],
     action: str,
     actor: str,
     reason: str,
-    tenant_id: int,
-    after: dict[str, str | None],
+    told: Mapping[str, Any],
+    using: str,
 ) -> None:
-    audit.record(
-        actor=actor,
-        action=action,
-        target=f"lane:{key}"[:100],
-        tenant_id=tenant_id,
-        reason=reason,
-        after=after,
-        using=OPERATOR,
-    )
+    with transaction.atomic(using=using):
+        # Not update_or_create, which writes every date that it has read, the engine's too.
+        Lane.objects.using(using).bulk_create(
+            [Lane(key=key, tenant_id=tenant_id, **said)],
+            update_conflicts=True,
+            unique_fields=["tenant", "key"],
+            update_fields=list(said),
+        )
+        audit.record(
+            actor=actor,
+            action=action,
+            target=f"lane:{key}"[:100],
+            tenant_id=tenant_id,
+            reason=reason,
+            after=told,
+            using=using,
+        )
+        for name in settings.SLIPWAY["QUEUES"]:  # Which of them the lane is in, its key knows.
+            wake_after_commit(name, using=using)

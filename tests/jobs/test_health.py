@@ -340,14 +340,16 @@ def test_a_throttle_in_an_open_lane_outlives_the_breaker(watched):
     assert pause_left(lane) > 3500
 
 
-def test_an_operator_who_resumes_an_open_lane_lets_one_work_through(watched):
+def test_an_operator_who_resumes_an_open_lane_starts_it_afresh(watched):
     claims = claimed(watched, 3)
     fail(watched, claims)
     watched.add(tenant=claims[0].tenant_id, count=2, max_attempts=20)
     lanes.resume(key=claims[0].lane, tenant_id=claims[0].tenant_id, actor="operator:1")
-    (probe,) = watched.claim(drainer=watched.drainer())
-    fail(watched, [probe])
-    assert lane_of(claims[0]).trips == 2
+    again = watched.claim(drainer=watched.drainer())
+    assert len(again) == 2
+    fail(watched, again)
+    lane = lane_of(claims[0])
+    assert (lane.failures, lane.trips) == (2, 0)
 
 
 def test_a_queue_without_a_breaker_counts_nothing(engine):
