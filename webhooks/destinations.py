@@ -19,6 +19,7 @@ _NEVER = re.compile(r"[\x00-\x20\x7f-\xa0\\\u1680\u2000-\u200f\u2028-\u202f\u205
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_BRACKETS = re.compile(r"//[^/?#]*\[")  # Around an address, or something of the future: RFC 3986.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # What the last label of an odd IPv4 spelling is.
 # Names that public DNS never answers for: RFC 6761, 6762, 8375, 7686, 9476, and ICANN's .internal.
 _INSIDE = ("localhost", "localdomain", "local", "internal", "home.arpa", "onion", "alt")
@@ -77,7 +78,7 @@ def _read(url: str) -> URL:
         _ = parts.port, parts.raw_host, parts.host  # Decoding may fail, too.
     except (ValueError, UnicodeError):
         raise BadUrl("This is not a URL such as https://example.com/hooks.") from None
-    if not parts.raw_host:
+    if not parts.raw_host or (_BRACKETS.search(url) and ":" not in parts.raw_host):
         raise BadUrl("The URL names no host. Write it like https://example.com/hooks.")
     return parts
 

@@ -54,7 +54,7 @@ HEADER_MOST = 8190  # Bytes of a status line or of one header.
 HEADERS_MOST = 100
 
 # An answer's text is for a log: identity spares both sides the packing.
-_HEADERS = {"User-Agent": "Slipway", "Accept": "*/*", "Accept-Encoding": "identity"}
+HEADERS = {"User-Agent": "Slipway", "Accept": "*/*", "Accept-Encoding": "identity"}
 # What frames a request or leads it elsewhere is ours alone to say (RFC 9110, 7.2, 7.6.1, 10.1.1).
 _OURS = frozenset(
     {
@@ -157,7 +157,7 @@ class Client:
         self._connector = _Connector(lookup, tls or default_tls())
         self._session = ClientSession(
             connector=self._connector,
-            headers=_HEADERS,
+            headers=HEADERS,
             cookie_jar=DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,

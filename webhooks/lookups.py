@@ -25,20 +25,18 @@ THREADS = 16
 SLOW_THREADS = 4
 _SLOW_NAMES_MOST = 10_000
 
-# Blocks; returns what socket.getaddrinfo does. Raises OSError.
-Lookup = Callable[[str, int], Sequence[tuple[Any, ...]]]
+Found = Sequence[tuple[Any, ...]]  # As socket.getaddrinfo returns it.
+Lookup = Callable[[str, int], Found]  # Blocks. Raises OSError.
 
 
-def getaddrinfo(host: str, port: int) -> Sequence[tuple[Any, ...]]:
+def getaddrinfo(host: str, port: int) -> Found:
     """The system's lookup, of stream sockets."""
     # A name with a dot is complete: no search domain of ours is put behind it.
     absolute = f"{host}." if "." in host and not policy().opens(host, port) else host
     return socket.getaddrinfo(absolute, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
 
 
-def checked(
-    host: str, port: int, found: Sequence[tuple[Any, ...]], rules: Policy
-) -> list[tuple[int, str]]:
+def checked(host: str, port: int, found: Found, rules: Policy) -> list[tuple[int, str]]:
     """The (family, address) pairs that a lookup found, if all of them may be connected to.
 
     One forbidden address refuses the name. To pick the others out would make it work now and then,
@@ -57,8 +55,8 @@ def checked(
     return addresses
 
 
-class Resolver(AbstractResolver):
-    """What aiohttp asks before it connects to a name."""
+class Lookups:
+    """Lookups on threads; names that were slow lately wait for each other and for nobody else."""
 
     def __init__(self, lookup: Lookup = getaddrinfo) -> None:
         self._lookup = lookup
@@ -66,11 +64,52 @@ class Resolver(AbstractResolver):
         self._slow = _Threads(SLOW_THREADS)
         self._slow_until: dict[str, float] = {}
 
+    async def ask(self, host: str, port: int) -> Found:
+        """Raises OSError when nothing was found, and TimeoutError."""
+        try:
+            async with asyncio.timeout(LONGEST):
+                return await asyncio.wrap_future(self._submit(host, port))
+        except TimeoutError:
+            self._remember_slow(host)
+            raise
+
+    def wait(self, host: str, port: int, seconds: float) -> Found:
+        """The same for a thread, which waits. Raises OSError, TimeoutError."""
+        future = self._submit(host, port)
+        try:
+            return future.result(min(seconds, LONGEST))
+        except TimeoutError:
+            future.cancel()
+            self._remember_slow(host)
+            raise
+
+    def close(self) -> None:
+        """Let the threads go; one that hangs goes when its lookup ends."""
+        self._quick.close()
+        self._slow.close()
+
+    def _submit(self, host: str, port: int) -> "Future[Found]":
+        slow = self._slow_until.get(host, 0.0) > time.monotonic()
+        return (self._slow if slow else self._quick).submit(self._lookup, host, port)
+
+    def _remember_slow(self, host: str) -> None:
+        self._slow_until.pop(host, None)
+        self._slow_until[host] = time.monotonic() + SLOW_FOR
+        if len(self._slow_until) > _SLOW_NAMES_MOST:
+            self._slow_until.pop(next(iter(self._slow_until)), None)
+
+
+class Resolver(AbstractResolver):
+    """What aiohttp asks before it connects to a name."""
+
+    def __init__(self, lookup: Lookup = getaddrinfo) -> None:
+        self._lookups = Lookups(lookup)
+
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Raises OSError when nothing was found, TimeoutError, CallFailed."""
-        found = await self._ask(host, port)
+        found = await self._lookups.ask(host, port)
         return [
             ResolveResult(
                 hostname=host,
@@ -84,25 +123,8 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let the threads go; one that hangs goes when its lookup ends."""
-        self._quick.close()
-        self._slow.close()
-
-    async def _ask(self, host: str, port: int) -> Sequence[tuple[Any, ...]]:
-        slow = self._slow_until.get(host, 0.0) > time.monotonic()
-        threads = self._slow if slow else self._quick
-        try:
-            async with asyncio.timeout(LONGEST):
-                return await asyncio.wrap_future(threads.submit(self._lookup, host, port))
-        except TimeoutError:
-            self._remember_slow(host)
-            raise
-
-    def _remember_slow(self, host: str) -> None:
-        self._slow_until.pop(host, None)
-        self._slow_until[host] = time.monotonic() + SLOW_FOR
-        if len(self._slow_until) > _SLOW_NAMES_MOST:
-            del self._slow_until[next(iter(self._slow_until))]
+        """Let the threads go."""
+        self._lookups.close()
 
 
 class _Threads:
@@ -112,13 +134,13 @@ class _Threads:
     def __init__(self, most: int) -> None:
         self._most = most
         self._made = 0
-        self._waiting: queue.SimpleQueue[tuple[Future[Any], Lookup, str, int] | None] = (
+        self._waiting: queue.SimpleQueue[tuple[Future[Found], Lookup, str, int] | None] = (
             queue.SimpleQueue()
         )
         self._idle = threading.Semaphore(0)
 
-    def submit(self, lookup: Lookup, host: str, port: int) -> "Future[Sequence[tuple[Any, ...]]]":
-        future: Future[Sequence[tuple[Any, ...]]] = Future()
+    def submit(self, lookup: Lookup, host: str, port: int) -> "Future[Found]":
+        future: Future[Found] = Future()
         self._waiting.put((future, lookup, host, port))
         if not self._idle.acquire(blocking=False) and self._made < self._most:
             self._made += 1

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -446,25 +447,32 @@ def test_https_to_a_server_that_speaks_http_is_told(receiver):
     assert inbox.seen == []
 
 
-def test_a_failed_handshake_closes_nobody_elses_connection(receiver):
-    async def calls():
-        async with client(tls=receiver.tls) as made:
-            for _ in range(20):
-                try:
-                    await made.post(url=url, body=b"", headers={}, timeout=5)
-                except CallFailed as error:
-                    kept = error  # Its traceback holds the socket.
-                pipe = os.pipe()  # Takes the numbers that are free now.
-                del kept
-                gc.collect()
-                for end in pipe:
-                    os.close(end)  # Raises if somebody else has.
+def test_a_socket_that_uvloop_has_closed_closes_nobody_elses():
+    # What uvloop does when a handshake breaks at the wrong moment: its issue 738.
+    made = http._Socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+    os.close(made.fileno())
+    pipe = os.pipe()
+    assert made.fileno() in pipe
+    del made
+    gc.collect()
+    for end in pipe:
+        os.close(end)  # Raises if it is closed already.
 
-    url = receiver.new(port="tls_reset").url
-    before = len(os.listdir("/proc/self/fd"))
-    uvloop.run(calls())
-    asyncio.run(calls())
-    assert len(os.listdir("/proc/self/fd")) == before
+
+def test_failed_handshakes_leave_no_socket_open(receiver):
+    async def calls():
+        async with client() as made:
+            for port in ["tls_reset", "tls_self_signed", "tls_hang"] * 3:
+                url = receiver.new(port=port).url
+                with pytest.raises(CallFailed):
+                    await made.post(url=url, body=b"", headers={}, timeout=5, connect_timeout=0.1)
+
+    for run in (uvloop.run, asyncio.run):
+        run(calls())  # uvloop keeps a pipe of its own for the process.
+        before = len(os.listdir("/proc/self/fd"))
+        run(calls())
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 # ---- Headers that are not the caller's ----
