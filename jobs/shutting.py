@@ -14,8 +14,8 @@ from jobs.registry import queue as queue_named
 from jobs.resolving import CHUNK
 from jobs.services import OPERATOR, wake_after_commit
 
-# Each sort by an index of its own: what may run, and what waits for its time. Materialised: a nested
-# loop would look for the limited rows again and again, past those that it has just moved.
+# Each sort by an index of its own: what may run, and what waits for its time. Materialised: a
+# nested loop would look for the limited rows again and again, past those that it has just moved.
 HOLD = """
 with waiting as materialized (
   select id from {table} where id in (
