@@ -107,3 +107,31 @@ class TooManyUnfinished(Problem):
 
     status = 409
     code = "too_many_unfinished"
+
+
+class CannotReplay(Problem):
+    """The delivery cannot be sent again as it stands."""
+
+    status = 409
+    code = "cannot_replay"
+
+
+class CannotDiscard(Problem):
+    """The delivery cannot be given up as it stands."""
+
+    status = 409
+    code = "cannot_discard"
+
+
+class ReplayNotFound(Problem):
+    """There is no such replay."""
+
+    status = 404
+    code = "replay_not_found"
+
+
+class ReplayEnded(Problem):
+    """The replay is at its end."""
+
+    status = 409
+    code = "replay_ended"

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from webhooks.views import endpoints, event_types, events
+from webhooks.views import deliveries, endpoints, event_types, events, replays
 from webhooks.views.owner import OwnerView
 
 
@@ -35,4 +35,11 @@ urlpatterns: list[URLPattern] = [
     *_owned("endpoints/<str:endpoint_id>/disable", endpoints.DisableEndpoint),
     *_owned("endpoints/<str:endpoint_id>/enable", endpoints.EnableEndpoint),
     *_owned("endpoints/<str:endpoint_id>/test", endpoints.TestEndpoint),
+    *_owned("deliveries", deliveries.Deliveries),
+    *_owned("deliveries/<str:delivery_id>", deliveries.OneDelivery),
+    *_owned("deliveries/<str:delivery_id>/attempts", deliveries.Attempts),
+    *_owned("deliveries/<str:delivery_id>/replay", deliveries.ReplayDelivery),
+    *_owned("deliveries/<str:delivery_id>/discard", deliveries.DiscardDelivery),
+    *_owned("replays", replays.Replays),
+    *_owned("replays/<str:replay_id>", replays.OneReplay),
 ]

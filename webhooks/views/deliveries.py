@@ -1,0 +1,167 @@
+"""Deliveries and their attempts: a tenant's, and under /v1/platform/ the platform's own."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from django.http import QueryDict
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from config.api import decode
+from config.ids import InvalidId, parse_id
+from config.lists import (
+    InvalidParameter,
+    Page,
+    page,
+    read_cursor,
+    read_limit,
+    refuse_unknown_parameters,
+)
+from config.moments import utc
+from jobs.models import Attempt, DeadLetter
+from jobs.states import State
+from tenants.serializers import Because
+from webhooks import replaying
+from webhooks.models import Delivery
+from webhooks.replaying import QUEUE
+from webhooks.serializers.deliveries import (
+    AttemptAnswer,
+    DeliveryAnswer,
+    OneDeliveryAnswer,
+    attempt_as_json,
+    body_of,
+    delivery_as_json,
+    letter_as_json,
+)
+from webhooks.views.owner import OwnerView
+
+
+def _moment(text: str) -> datetime:
+    return utc(datetime.fromisoformat(text))
+
+
+# Query parameter → what it asks of a delivery. Each raises ValueError for what it cannot read.
+FILTERS: dict[str, Callable[[str], Q]] = {
+    "endpoint": lambda text: Q(endpoint_id=_id("ep", text)),
+    "event": lambda text: Q(event_id=_id("evt", text)),
+    "type": lambda text: Q(event__type=text),
+    "state": lambda text: Q(state=State(text)),
+    "since": lambda text: Q(created_at__gte=_moment(text)),
+    "until": lambda text: Q(created_at__lt=_moment(text)),
+}
+
+
+class Deliveries(OwnerView):
+    """GET /v1/deliveries: newest first."""
+
+    scopes = {"GET": "deliveries:read"}
+    answers = {"GET": Page[DeliveryAnswer]}
+    filters = FILTERS
+
+    def get(self, request: Request) -> Response:
+        refuse_unknown_parameters(request, tuple(FILTERS))
+        limit = read_limit(request)
+        rows = Delivery.objects.select_related("event").order_by("-id")
+        rows = _filtered(rows, request.GET)
+        before = read_cursor(request, UUID)
+        rows = rows.filter(pk__lt=before) if before else rows
+        return Response(page(rows[: limit + 1], limit=limit, show=delivery_as_json, place=_place))
+
+
+class OneDelivery(OwnerView):
+    """GET /v1/deliveries/{id}."""
+
+    scopes = {"GET": "deliveries:read"}
+    answers = {"GET": OneDeliveryAnswer}
+
+    def get(self, request: Request, delivery_id: str) -> Response:
+        delivery = replaying.find(parse_id("dlv", delivery_id))
+        letters = DeadLetter.objects.filter(queue=QUEUE, work_id=delivery.pk, resolved_at=None)
+        letter = letters.first()
+        shown: OneDeliveryAnswer = {
+            **delivery_as_json(delivery),
+            "dead_letter": letter_as_json(letter) if letter else None,
+        }
+        return Response(shown)
+
+
+class Attempts(OwnerView):
+    """GET /v1/deliveries/{id}/attempts: every try, the first one first."""
+
+    scopes = {"GET": "deliveries:read"}
+    answers = {"GET": Page[AttemptAnswer]}
+    filters = ()
+
+    def get(self, request: Request, delivery_id: str) -> Response:
+        refuse_unknown_parameters(request, ())
+        limit = read_limit(request)
+        delivery = replaying.find(parse_id("dlv", delivery_id))
+        rows = Attempt.objects.filter(queue=QUEUE, work_id=delivery.pk).order_by("id")
+        after = read_cursor(request, UUID)
+        rows = rows.filter(pk__gt=after) if after else rows
+        body = body_of(delivery)
+        show = lambda attempt: attempt_as_json(attempt, body)  # noqa: E731
+        return Response(page(rows[: limit + 1], limit=limit, show=show, place=_place))
+
+
+class ReplayDelivery(OwnerView):
+    """POST /v1/deliveries/{id}/replay: send it again, whether it is dead, done or given up."""
+
+    scopes = {"POST": "deliveries:write"}
+    bodies = {"POST": Because}
+    answers = {"POST": {202: DeliveryAnswer}}
+
+    def post(self, request: Request, delivery_id: str) -> Response:
+        because = decode(request, Because)
+        delivery = replaying.replay(
+            delivery_id=parse_id("dlv", delivery_id),
+            actor=self.caller(request).actor,
+            reason=because.reason,
+        )
+        return Response(delivery_as_json(delivery), status=202)
+
+
+class DiscardDelivery(OwnerView):
+    """POST /v1/deliveries/{id}/discard: give it up, whether it is dead or waits."""
+
+    scopes = {"POST": "deliveries:write"}
+    bodies = {"POST": Because}
+    answers = {"POST": {202: DeliveryAnswer}}
+
+    def post(self, request: Request, delivery_id: str) -> Response:
+        because = decode(request, Because)
+        delivery = replaying.discard(
+            delivery_id=parse_id("dlv", delivery_id),
+            actor=self.caller(request).actor,
+            reason=because.reason,
+        )
+        return Response(delivery_as_json(delivery), status=202)
+
+
+def _id(prefix: str, text: str) -> UUID:
+    try:
+        return parse_id(prefix, text)
+    except InvalidId:
+        raise ValueError(text) from None
+
+
+def _filtered(rows: QuerySet[Delivery], parameters: QueryDict) -> QuerySet[Delivery]:
+    """The rows that the query parameters ask for. Raises InvalidParameter."""
+    for name, ask in FILTERS.items():
+        text = parameters.get(name)
+        if text is None:
+            continue
+        try:
+            if len(text) > 100:
+                raise ValueError
+            rows = rows.filter(ask(text))
+        except ValueError:
+            raise InvalidParameter(f"{name} is not valid.", parameter=name) from None
+    return rows
+
+
+def _place(row: Any) -> str:
+    return str(row.pk)
