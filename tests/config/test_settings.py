@@ -134,6 +134,10 @@ def test_a_secret_has_no_default_once_a_database_is_named(name):
         ("SECRET_KEY", "short", "SECRET_KEY is shorter than 32 characters."),
         ("CLAIM_KEYS", "k" * 40 + ",short", "CLAIM_KEYS is shorter than 32 characters."),
         ("STORED_SECRET_KEYS", "x" * 44, "STORED_SECRET_KEYS: key 1 is not a Fernet key"),
+        ("WEBHOOK_OPEN_DESTINATIONS", "host", "WEBHOOK_OPEN_DESTINATIONS has 'host' in it, not"),
+        ("WEBHOOK_OPEN_DESTINATIONS", "a:1,b:0", "WEBHOOK_OPEN_DESTINATIONS has 'b:0' in it, not"),
+        ("WEBHOOK_OPEN_DESTINATIONS", "::1:80", "WEBHOOK_OPEN_DESTINATIONS has '::1:80' in it"),
+        ("WEBHOOK_OPEN_DESTINATIONS", "*:80", "WEBHOOK_OPEN_DESTINATIONS has '*:80' in it, not"),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_refused_with_a_sentence_that_names_it(name, value, sentence):
@@ -174,3 +178,14 @@ execute_from_command_line(["manage.py", "check", "--deploy", "--fail-level", "WA
 def test_a_web_process_without_the_operators_login_has_no_way_past_isolation():
     found = settings({k: v for k, v in PRODUCTION.items() if k != "OPERATOR_DATABASE_URL"})
     assert "operator" not in found["DATABASES"]
+
+
+def test_webhooks_go_to_public_https_alone_unless_pairs_are_opened(tmp_path):
+    state = {"SLIPWAY_STATE_DIR": str(tmp_path)}
+    assert settings(state)["WEBHOOK_OPEN_DESTINATIONS"] == []
+    opened = {"WEBHOOK_OPEN_DESTINATIONS": "127.0.0.1:9000, [::1]:9001,Hooks.Internal:80"}
+    assert settings(state | opened)["WEBHOOK_OPEN_DESTINATIONS"] == [
+        ["127.0.0.1", 9000],
+        ["::1", 9001],
+        ["hooks.internal", 80],
+    ]
