@@ -21,6 +21,7 @@ from jobs.outcomes import Outcome
 from jobs.registry import queue
 from jobs.states import FINISHED
 from jobs.steps import Claim
+from tests.jobs.watching import watching
 from tests.works.models import Parcel, Telegram
 from webhooks.models import Delivery
 
@@ -187,3 +188,17 @@ def engine() -> Iterator[Engine]:
     taken_apart = Engine()
     yield taken_apart
     taken_apart.close()
+
+
+@pytest.fixture
+def watched(engine, monkeypatch) -> Iterator[Engine]:
+    """The engine, with parcels whose lanes have a breaker, and no other bounds."""
+    changes = {
+        "breaker": "tests.jobs.watching.BREAKER",
+        "policy": "tests.jobs.watching.WINDOWED",
+        "notice": "notice",
+        "lane_window": None,
+        "tenant_window": None,
+    }
+    with watching("parcels", monkeypatch, **changes):
+        yield engine

@@ -1,8 +1,6 @@
-"""Lanes that fail: breakers, pauses that somebody asked for, and who is told of it."""
+"""Lanes that fail: their breakers, other people's pauses, and what all of it costs."""
 
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,155 +8,13 @@ from django.conf import settings
 
 from jobs import lanes
 from jobs.breaker import Breaker
-from jobs.engine import health
+from jobs.engine import health, verdict
 from jobs.engine.settle import settle as settle_batch
-from jobs.models import Attempt, Job, Lane
-from jobs.outcomes import Exchange, Fail, Retry, Snooze, Succeeded, Throttled, Unknown
+from jobs.models import Lane
+from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Throttled, Unknown
 from jobs.registry import queue
-from jobs.retry import RetryPolicy
-from tests.jobs.conftest import Engine, attempts_of, letter_of
-from tests.works.models import Parcel
-
-BREAKER = Breaker(failures=3, pauses=(30.0, 60.0, 120.0))
-WINDOWED = RetryPolicy(attempts=3, base=0.01, cap=0.02, window=3600)
-EXCHANGE = Exchange({"method": "POST", "url": "https://a.test/"}, {"status": 429, "body": "no"})
-TOO_MANY = Throttled(90, "429 Too Many Requests", EXCHANGE)
-
-
-@pytest.fixture
-def watched(engine, monkeypatch) -> Iterator[Engine]:
-    """The engine, with queues of parcels and telegrams that have a breaker and a notice."""
-    extra = {
-        "breaker": "tests.jobs.test_health.BREAKER",
-        "policy": "tests.jobs.test_health.WINDOWED",
-        "notice": "notice",
-        "lane_window": None,
-        "tenant_window": None,
-    }
-    for name in ("parcels", "telegrams"):
-        spec = settings.SLIPWAY["QUEUES"][name] | extra
-        monkeypatch.setitem(settings.SLIPWAY["QUEUES"], name, spec)
-    queue.cache_clear()
-    yield engine
-    monkeypatch.undo()
-    queue.cache_clear()
-    Job.objects.using("operator").filter(kind="notice").delete()
-
-
-def claimed(engine, count=1, *, model=Parcel, name="parcels", **columns):
-    """Works of one lane in the hands of one drainer: their claims, in the order of their ids."""
-    tenant = columns.pop("tenant", None) or engine.tenant()
-    works = engine.add(model, count, tenant=tenant, max_attempts=20, **columns)
-    held = engine.claim(name, drainer=engine.drainer(), slots=max(count, 1))
-    claims = {claim.id: claim for claim in held}
-    return [claims[work.pk] for work in works]
-
-
-def lane_of(claim) -> Lane | None:
-    return Lane.objects.using("operator").filter(tenant_id=claim.tenant_id, key=claim.lane).first()
-
-
-def fail(engine, claims, outcome=None):
-    engine.settle(*((claim, outcome or Retry("503 from a.test")) for claim in claims))
-
-
-def pause_left(lane: Lane) -> float:
-    return (lane.paused_until - datetime.now(UTC)).total_seconds()
-
-
-def over(lane: Lane) -> None:
-    """Let the breaker's pause be over."""
-    past = datetime.now(UTC) - timedelta(seconds=1)
-    Lane.objects.using("operator").filter(pk=lane.pk).update(paused_until=past, opened_until=past)
-
-
-def notices(claim) -> list[dict]:
-    jobs = Job.objects.using("operator").filter(kind="notice", tenant_id=claim.tenant_id)
-    return [job.args for job in jobs.order_by("id")]
-
-
-def told(claim) -> list[str]:
-    return [args["what"] for args in notices(claim)]
-
-
-# ---- Throttled ----
-
-
-def test_being_throttled_costs_no_attempt_and_keeps_the_exchange(watched):
-    (claim,) = claimed(watched)
-    watched.settle((claim, TOO_MANY))
-    work = Parcel.objects.using("operator").get(pk=claim.id)
-    assert (work.state, work.attempts, work.priority) == ("pending", 0, 0)
-    assert work.last_error == "429 Too Many Requests"
-    attempt = Attempt.objects.using("operator").get(work_id=work.pk)
-    assert (attempt.number, attempt.outcome) == (1, "throttled")
-    assert attempt.response == EXCHANGE.response
-
-
-def test_being_throttled_pauses_the_lane_for_as_long_as_it_was_told(watched):
-    (claim, other) = claimed(watched, 2)
-    watched.settle((claim, TOO_MANY))
-    lane = lane_of(claim)
-    assert 88 < pause_left(lane) <= 90
-    assert lane.paused_why == "429 Too Many Requests"
-    assert (lane.failures, lane.failing_since) == (0, None)
-    watched.hand_back(other)
-    assert watched.claim(drainer=watched.drainer()) == []
-
-
-@pytest.mark.parametrize(("after", "pause"), [(0, 1), (-5, 1), (10**9, 24 * 3600)])
-def test_a_throttle_pauses_from_a_second_to_a_day(watched, after, pause):
-    (claim,) = claimed(watched)
-    watched.settle((claim, Throttled(after, "later")))
-    assert pause - 2 < pause_left(lane_of(claim)) <= pause
-
-
-def test_a_throttle_never_shortens_a_pause(watched):
-    (claim, other) = claimed(watched, 2)
-    watched.settle((claim, Throttled(3600, "much later")))
-    watched.settle((other, Throttled(5, "soon")))
-    lane = lane_of(claim)
-    assert pause_left(lane) > 3500
-    assert lane.paused_why == "much later"
-
-
-def test_a_throttled_head_stays_the_head_of_its_ordered_lane(watched):
-    tenant = watched.tenant()
-    works = [watched.add(tenant=tenant, seq=seq)[0] for seq in (1, 2)]
-    (head,) = watched.claim(drainer=watched.drainer())
-    watched.settle((head, Throttled(1, "later")))
-    Lane.objects.using("operator").update(paused_until=None)
-    (again,) = watched.claim(drainer=watched.drainer())
-    assert (again.id, again.attempt) == (works[0].pk, 1)
-
-
-def test_a_throttled_work_past_its_policys_window_counts_as_retried(watched):
-    long_ago = datetime.now(UTC) - timedelta(hours=2)
-    (claim,) = claimed(watched, created_at=long_ago)
-    watched.settle((claim, TOO_MANY))
-    work = Parcel.objects.using("operator").get(pk=claim.id)
-    assert (work.state, work.attempts) == ("dead_letter", 1)
-    assert letter_of(work).reason == "exhausted"
-    assert lane_of(claim) is None  # It says nothing of the lane.
-
-
-def test_a_throttled_undoing_waits_and_pauses_nothing(watched):
-    watched.add(state="discarding")
-    (claim,) = watched.claim_undo(drainer=watched.drainer())
-    watched.settle((claim, TOO_MANY))
-    work = Parcel.objects.using("operator").get(pk=claim.id)
-    assert (work.state, work.attempts) == ("discarding", 0)
-    assert work.due_at > datetime.now(UTC) + timedelta(seconds=80)
-    assert lane_of(claim) is None
-
-
-def test_throttling_needs_no_breaker(engine):
-    (claim,) = claimed(engine)
-    engine.settle((claim, TOO_MANY))
-    assert 88 < pause_left(lane_of(claim)) <= 90
-
-
-# ---- The breaker ----
+from tests.jobs.conftest import Engine
+from tests.jobs.watching import claimed, fail, lane_of, opened, over, pause_left, told
 
 
 def test_failures_in_a_row_open_the_breaker(watched):
@@ -233,15 +89,6 @@ def test_an_open_breaker_lets_nothing_start(watched):
     fail(watched, claims)
     watched.add(tenant=claims[0].tenant_id)
     assert watched.claim(drainer=watched.drainer()) == []
-
-
-def opened(watched):
-    """A lane whose breaker has opened and whose pause is over: its row, and a claim of it."""
-    claims = claimed(watched, 3)
-    fail(watched, claims)
-    over(lane_of(claims[0]))
-    watched.add(tenant=claims[0].tenant_id, count=4, max_attempts=20)
-    return claims[0]
 
 
 def test_after_the_pause_one_work_is_let_through(watched):
@@ -369,199 +216,52 @@ def test_other_lanes_and_other_tenants_are_untouched(watched):
     assert lane_of(stranger) is None
 
 
-# ---- Notices ----
-
-
-def test_dead_works_are_told_of_once_a_batch_and_lane(watched):
-    claims = claimed(watched, 2)
-    fail(watched, claims, Fail("never", healthy=True))
-    [args] = notices(claims[0])
-    assert args == {
-        "queue": "parcels",
-        "lane": claims[0].lane,
-        "what": "exhausted",
-        "works": [str(claim.id) for claim in claims],
-        "count": 2,
-        "failing_since": None,
-        "reason": "failed",
-        "quiet": False,
-    }
-
-
-def test_a_notice_is_a_job_of_the_tenants_like_any_other(watched):
-    (claim,) = claimed(watched)
-    fail(watched, [claim], Fail("never"))
-    job = Job.objects.using("operator").get(kind="notice", tenant_id=claim.tenant_id)
-    assert (job.state, job.lane) == ("pending", f"jobs:{claim.tenant_id}")
-    assert (job.max_attempts, job.priority) == (3, 0)
-
-
-def test_a_notice_names_a_hundred_works_and_counts_all(watched):
-    claims = claimed(watched, 101)
-    fail(watched, claims, Fail("never", healthy=True))
-    [args] = notices(claims[0])
-    assert (len(args["works"]), args["count"]) == (100, 101)
-
-
-def test_opening_is_told_of_once_and_recovering_too(watched):
-    claim = opened(watched)
-    assert told(claim) == ["opened"]
-    [args] = notices(claim)
-    since = lane_of(claim).failing_since
-    assert (args["count"], args["reason"]) == (3, "503 from a.test")
-    assert datetime.fromisoformat(args["failing_since"]) == since
-    (probe,) = watched.claim(drainer=watched.drainer())
-    fail(watched, [probe])
-    assert told(claim) == ["opened"]  # Not again at each probe.
-    over(lane_of(claim))
-    (probe,) = watched.claim(drainer=watched.drainer())
-    watched.settle((probe, Succeeded()))
-    assert told(claim) == ["opened", "recovered"]
-    args = notices(claim)[1]
-    assert args["works"] == [str(probe.id)]
-    assert datetime.fromisoformat(args["failing_since"]) == since
-    held = watched.claim(drainer=watched.drainer())
-    watched.settle(*((one, Succeeded()) for one in held))
-    assert told(claim) == ["opened", "recovered"]
-
-
-def test_a_lane_that_failed_without_opening_recovers_silently(watched):
-    claims = claimed(watched, 3)
-    fail(watched, claims[:2])
-    watched.settle((claims[2], Succeeded()))
-    assert told(claims[0]) == []
-    assert lane_of(claims[0]).failing_since is None
-
-
-@pytest.mark.parametrize(
-    ("outcome", "what"),
-    [
-        (Fail("410 Gone", notice="gone"), ["gone", "exhausted"]),
-        (Retry("503", notice="odd"), ["odd"]),
-        (Succeeded(notice="first"), ["first"]),
-    ],
-)
-def test_an_outcome_has_told_what_it_asks_for(watched, outcome, what):
-    (claim,) = claimed(watched)
-    watched.settle((claim, outcome))
-    assert told(claim) == what
-
-
-def test_quiet_works_are_told_of_nowhere(watched):
-    claims = claimed(watched, 3)
-    quiet = [replace(claim, data={"quiet": True}) for claim in claims]
-    fail(watched, quiet, Fail("never"))
-    assert lane_of(claims[0]).trips == 1
-    assert told(claims[0]) == []
-
-
-def test_what_a_quiet_works_outcome_asks_for_is_passed_on_as_quiet(watched):
-    (claim,) = claimed(watched)
-    fail(watched, [replace(claim, data={"quiet": True})], Fail("410 Gone", notice="gone"))
-    [args] = notices(claim)
-    assert (args["what"], args["reason"], args["quiet"]) == ("gone", "410 Gone", True)
-
-
-def test_a_settlement_that_comes_too_late_tells_nobody_and_counts_nothing(watched):
-    (claim,) = claimed(watched)
-    watched.silence(claim.drainer)
-    watched.rescue()
-    fail(watched, [claim], Fail("never", notice="gone"))
-    assert told(claim) == []
-    assert lane_of(claim) is None
-
-
-def test_a_notice_stands_or_falls_with_its_settlement(watched, superuser):
-    superuser.execute(
-        "create function refuse() returns trigger language plpgsql as"
-        " $$ begin raise exception 'no letters today' using errcode = 'check_violation'; end $$"
-    )
-    superuser.execute(
-        "create trigger refuse before insert on jobs_job for each row execute function refuse()"
-    )
-    (claim,) = claimed(watched)
-    try:
-        fail(watched, [claim], Fail("never"))
-    finally:
-        superuser.execute("drop trigger refuse on jobs_job; drop function refuse()")
-    assert Parcel.objects.using("operator").get(pk=claim.id).state == "processing"
-    assert attempts_of(Parcel(pk=claim.id)) == []
-    fail(watched, [claim], Fail("never"))
-    assert told(claim) == ["exhausted"]
-
-
-def test_a_queue_that_names_no_kind_tells_nobody(engine):
-    (claim,) = claimed(engine)
-    fail(engine, [claim], Fail("never", notice="gone"))
-    assert told(claim) == []
-
-
 # ---- At once, and how much ----
 
 
 def both(engine, first, second):
-    """Two drainers settle at once."""
-    other, gate, failed = Engine(), threading.Barrier(2), []
+    """Two drainers settle a number of batches each, at once."""
+    other, gate = Engine(), threading.Barrier(2)
 
-    def run(mine, ends):
+    def run(mine, batches):
         gate.wait()
-        try:
-            for claim, outcome in ends:
-                mine.settle((claim, outcome))
-        except Exception as error:
-            failed.append(error)
+        for ends in batches:
+            mine.settle(*ends)
 
     threads = [
-        threading.Thread(target=run, args=(engine, first)),
-        threading.Thread(target=run, args=(other, second)),
+        threading.Thread(target=run, args=given) for given in ((engine, first), (other, second))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     other.close()
-    assert failed == []
 
 
 def test_two_drainers_that_settle_for_one_lane_lose_no_failure(watched, monkeypatch):
-    monkeypatch.setattr("tests.jobs.test_health.BREAKER", Breaker(failures=1000))
+    monkeypatch.setattr("tests.jobs.watching.BREAKER", Breaker(failures=1000))
     queue.cache_clear()
-    for _ in range(5):  # The first failures of a lane make its row.
+    for _ in range(8):  # The first failures of a lane make its row.
         claims = claimed(watched, 4)
-        ends = [(claim, Retry("no")) for claim in claims]
-        both(watched, ends[:2], ends[2:])
+        batches = [[(claim, Retry("no"))] for claim in claims]
+        both(watched, batches[:2], batches[2:])
         assert lane_of(claims[0]).failures == 4
 
 
 def test_two_drainers_that_settle_for_the_same_lanes_do_not_deadlock(watched, superuser):
-    [before] = superuser.execute(
-        "select deadlocks from pg_stat_database where datname = current_database()"
-    ).fetchone()
+    count = "select deadlocks from pg_stat_database where datname = current_database()"
+    [before] = superuser.execute(count).fetchone()
     tenant = watched.tenant()
-    for _ in range(5):
-        claims = [claimed(watched, 2, tenant=tenant, lane=f"lane:{n}") for n in range(8)]
-        first = [(one, Retry("no")) for one, _ in claims]
-        second = [(two, Succeeded()) for _, two in reversed(claims)]
-        together = threading.Barrier(2)
-        other = Engine()
-
-        def settle(mine, ends, together=together):
-            together.wait()
-            mine.settle(*ends)
-
-        threads = [
-            threading.Thread(target=settle, args=(watched, first)),
-            threading.Thread(target=settle, args=(other, second)),
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        other.close()
-        Lane.objects.using("operator").filter(tenant_id=tenant).delete()
-    [after] = superuser.execute(
-        "select deadlocks from pg_stat_database where datname = current_database()"
-    ).fetchone()
+    for _ in range(4):
+        claims = [claimed(watched, 4, tenant=tenant, lane=f"lane:{n:02}") for n in range(12)]
+        first = [[(held[nth], Retry("no")) for held in claims] for nth in (0, 1)]
+        second = [[(held[nth], Retry("no")) for held in reversed(claims)] for nth in (2, 3)]
+        both(watched, first, second)
+        rows = Lane.objects.using("operator").filter(tenant_id=tenant)
+        assert set(rows.values_list("failures", flat=True)) == {4}
+        rows.delete()
+    superuser.execute("select pg_stat_force_next_flush()")
+    [after] = superuser.execute(count).fetchone()
     assert after == before
 
 
@@ -580,8 +280,6 @@ class Counting:
 
 
 def statements(engine, ends) -> list[str]:
-    from jobs.engine import verdict
-
     counting = Counting(engine.connection)
     batch = [
         verdict.settle(claim, end, queue=queue(claim.queue), elapsed=0.01, random=lambda: 0.0)

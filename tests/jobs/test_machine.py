@@ -189,6 +189,7 @@ class Machine(RuleBasedStateMachine):
             lanes.pause(**named, until=datetime.now(UTC) + timedelta(hours=9), reason="because")
         else:
             lanes.resume(**named)
+            self.in_a_row[self.key(lane)] = 0  # An operator's word closes the breaker.
 
     @rule(lane=st.sampled_from(LANES), shut=st.booleans())
     def hold(self, lane, shut: bool) -> None:
