@@ -336,6 +336,7 @@ SLIPWAY: dict[str, Any] = {
             "step": "webhooks.steps.deliver",
             "policy": "webhooks.policy.policy_of",
             "breaker": "webhooks.policy.BREAKER",
+            "notice": "webhooks.notice",  # The kind of job that tells how endpoints fare.
             "closing": "webhooks.http.close",
             "slots": 400,  # On the loop: one that waits for an answer holds a socket.
             "destination_share": 0.25,  # Of the slots, in flight to one host at most.

@@ -4,7 +4,7 @@ The body is the same bytes on every try, so that a receiver may compare or store
 own JSON, in the envelope of Standard Webhooks. Only the timestamp and the signature are the try's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -74,13 +74,15 @@ def envelope(data: Mapping[str, Any]) -> bytes:
     )
 
 
-def signing_secrets(kept: Sequence[Mapping[str, Any]], *, now: float) -> list[str]:
-    """The secrets that are good at `now`, newest first: a rotated one is until its overlap ends."""
+def signing_secrets(kept: str, *, now: float) -> list[str]:
+    """The secrets that are good at `now`, newest first: a rotated one is until its overlap ends.
+
+    `kept` is Endpoint.secrets as JSON. Raises KeyLost.
+    """
     return [
-        secrets.decrypt(one["secret"])
-        for one in kept
-        if one.get("expires_at") is None
-        or datetime.fromisoformat(one["expires_at"]).timestamp() > now
+        secret
+        for secret, until in _opened(kept, tuple(settings.STORED_SECRET_KEYS))
+        if until is None or until > now
     ]
 
 
@@ -110,6 +112,19 @@ def _shown(headers: Mapping[str, str]) -> Mapping[str, str]:
     if _SECRET_ANSWERS.isdisjoint(headers):
         return headers
     return {name: REDACTED if name in _SECRET_ANSWERS else value for name, value in headers.items()}
+
+
+@lru_cache(maxsize=8192)
+def _opened(kept: str, ring: tuple[str, ...]) -> list[tuple[str, float | None]]:
+    """Each secret, and when it expires; remembered for as long as the key ring stays."""
+    return [
+        (secrets.decrypt(one["secret"]), _seconds(one.get("expires_at")))
+        for one in orjson.loads(kept)
+    ]
+
+
+def _seconds(moment: str | None) -> float | None:
+    return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
 
 @lru_cache(maxsize=8192)

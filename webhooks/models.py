@@ -175,7 +175,7 @@ class Delivery(Work):
         "happened_at": "e.created_at",
         "payload": "coalesce(e.kept_payload, p.data)",
         "url": "w.url",
-        "secrets": "w.secrets",
+        "secrets": "w.secrets::text",  # Read once for many deliveries: webhooks.exchange.
         "custom_headers": "w.custom_headers",
         "timeout": "w.timeout",
         "schedule": "w.schedule",

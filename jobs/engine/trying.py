@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from jobs.engine import clean
 from jobs.engine.calling import call
@@ -39,8 +39,11 @@ async def attempt(claim: Claim, queue: Queue) -> Outcome:
 
 
 async def _guarded(step: Step, claim: Claim) -> Outcome:
-    names = {"tenant": claim.tenant_id, "work": str(claim.id), "attempt": claim.attempt}
-    with tenant_context(claim.tenant), bound_contextvars(queue=claim.queue, **names):
+    # The task's own context ends with it: nothing has to be unbound.
+    bind_contextvars(
+        queue=claim.queue, tenant=claim.tenant_id, work=str(claim.id), attempt=claim.attempt
+    )
+    with tenant_context(claim.tenant):
         try:
             return await call(step, claim)
         except StepDied as died:

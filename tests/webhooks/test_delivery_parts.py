@@ -34,7 +34,7 @@ def carried(**changes):
         "happened_at": datetime(2027, 1, 15, 9, 30, 0, 120, tzinfo=timezone(timedelta(hours=2))),
         "payload": '{"n": 1.10, "ü": "\\u00fc"}',
         "url": "https://hooks.example.com/in",
-        "secrets": [kept(SECRET)],
+        "secrets": json.dumps([kept(SECRET)]),
         "custom_headers": "",
         **changes,
     }
@@ -99,7 +99,7 @@ def test_the_body_and_the_id_are_the_same_on_every_try_and_timestamp_and_signatu
 
 def test_it_is_signed_with_every_secret_that_has_not_expired_newest_first():
     rotated = [kept(SECRET), kept(OLD, expires_in=60), kept(OLDER, expires_in=-1)]
-    sent = request(carried(secrets=rotated), now=NOW)
+    sent = request(carried(secrets=json.dumps(rotated)), now=NOW)
     assert sent.headers["webhook-signature"].split(" ") == [signature(SECRET), signature(OLD)]
 
 
