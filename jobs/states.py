@@ -31,7 +31,7 @@ TRANSITIONS = frozenset(
         (State.PROCESSING, State.FAILED),  # settle: to be tried again
         (State.PROCESSING, State.DEAD_LETTER),  # settle; rescue, after three losses in a row
         (State.PROCESSING, State.SCHEDULED),  # settle: snoozed
-        (State.PROCESSING, State.PENDING),  # handed back unstarted; rescue
+        (State.PROCESSING, State.PENDING),  # handed back unstarted; throttled; rescue
         (State.PROCESSING, State.UNKNOWN),  # settle; rescue of what must not happen twice
         (State.UNKNOWN, State.SUCCEEDED),  # told afterwards that it was done
         (State.UNKNOWN, State.FAILED),  # told afterwards that it was not
