@@ -9,7 +9,9 @@ from typing import Any
 
 from django.db import connection
 
+from jobs.lanes import HEALTHY
 from jobs.models import Lane
+from jobs.services import wake_after_commit
 from tenants.context import require_tenant
 from webhooks.models import Endpoint
 
@@ -31,6 +33,7 @@ def mirror(endpoint: Endpoint) -> None:
     says = endpoint.rate is not None or endpoint.max_in_flight is not None
     if says or Lane.objects.filter(key=endpoint.lane).exists():
         _execute(_MIRROR, endpoint, endpoint.rate, endpoint.max_in_flight)
+        wake_after_commit("deliveries")  # It may be faster now.
     if endpoint.disabled_at is not None:
         shut(endpoint, why="the endpoint is disabled")
 
@@ -42,16 +45,8 @@ def shut(endpoint: Endpoint, *, why: str) -> None:
 
 def open_again(endpoint: Endpoint) -> None:
     """Claim from the lane again, as if it had never failed: else its past would shut it at once."""
-    Lane.objects.filter(key=endpoint.lane).update(
-        paused_until=None,
-        paused_why="",
-        failures=0,
-        trips=0,
-        failing_since=None,
-        failed_at=None,
-        opened_at=None,
-        opened_until=None,
-    )
+    Lane.objects.filter(key=endpoint.lane).update(paused_until=None, paused_why="", **HEALTHY)
+    wake_after_commit("deliveries")
 
 
 def _execute(statement: str, endpoint: Endpoint, *values: Any) -> None:

@@ -2,14 +2,17 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from django.db import connections
 
 from tenants.context import PLATFORM, tenant_context
 from tests.people import bearer, platform_key, tenant_key
 from tests.tenants.test_isolation import enter
-from webhooks import secrets
+from webhooks import endpoints, secrets
+from webhooks.errors import TooManyEndpoints
 from webhooks.models import Endpoint
 
 URL = "https://hooks.example.com/in"
@@ -282,6 +285,32 @@ def test_a_plan_may_allow_another_number(api, settings):
     settings.SLIPWAY = settings.SLIPWAY | {"PLANS": plans | {"free": free}}
     api.made()
     assert problem(api.add(), 409)["limit"] == 1
+
+
+def test_two_at_once_do_not_overstep_the_limit(client, tenant, settings):
+    limits = settings.SLIPWAY["TENANT_LIMITS"] | {"endpoints": 1}
+    settings.SLIPWAY = settings.SLIPWAY | {"TENANT_LIMITS": limits}
+    fields = {"url": URL, "event_types": []}
+
+    def make(_):
+        try:
+            return endpoints.create(tenant=tenant.ref, fields=fields, actor="system:test")
+        except TooManyEndpoints:
+            return None
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(make, range(8)))
+    assert len([one for one in made if one]) == 1
+
+
+def test_types_outside_the_catalogue_are_refused_where_only_it_counts(api, settings):
+    assert api.made(event_types=["no.such", "tenant.ready"])
+    webhooks = settings.SLIPWAY["WEBHOOKS"] | {"catalogue_only": True}
+    settings.SLIPWAY = settings.SLIPWAY | {"WEBHOOKS": webhooks}
+    assert pointers(api.add(event_types=["tenant.ready", "no.such"])) == ["/event_types/1"]
+    assert api.made(event_types=["tenant.ready", "no.*"])
 
 
 def test_each_deed_needs_its_scope(client, tenant):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core.management import call_command
 
+from jobs import shutting
 from jobs.models import DeadLetter, Job
 from tenants.context import tenant_context
 from tenants.models import AuditEntry
@@ -214,6 +215,20 @@ def test_a_job_does_what_a_request_would_wait_for(hooks, api, monkeypatch, deed,
         target=f"ep_{hook.endpoint.pk}", action="endpoint.deliveries_moved"
     )
     assert [entry.after["count"] for entry in moves.order_by("at")] == [5, 5]
+
+
+def test_it_finds_what_waits_by_index_alone(hooks, operator):
+    """An endpoint's history, however long, costs nothing."""
+    hook = hooks.endpoint()
+    hooks.publish(n=1)
+    operator.execute("set enable_seqscan = off")
+    values = {"tenant": hooks.tenant.pk, "lane": hook.endpoint.lane}
+    statement = shutting.HOLD.format(table="webhooks_delivery", most=500)
+    plan = "\n".join(row[0] for row in operator.execute(f"explain {statement}", values))
+    assert "delivery_runnable" in plan
+    assert "delivery_retrying" in plan
+    assert "delivery_of_endpoint" not in plan
+    assert "Seq Scan" not in plan
 
 
 def test_a_job_that_was_overtaken_does_nothing(hooks, api, monkeypatch):

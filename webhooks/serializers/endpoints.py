@@ -1,9 +1,10 @@
 """What an endpoint looks like outside, and what its API takes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
+from django.conf import settings
 from msgspec import UNSET, Meta, UnsetType
 
 from config.ids import format_id
@@ -11,6 +12,7 @@ from config.moments import Moment
 from config.problems import FieldError
 from config.spelling import unseen_flaw
 from tenants.serializers import REASON_LEAST, REASON_MOST
+from webhooks import catalogue
 from webhooks.addresses import policy
 from webhooks.custom_headers import MASK, names
 from webhooks.custom_headers import flaws as header_flaws
@@ -70,9 +72,7 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
         yield from _url_flaws(read.url)
         if isinstance(read.description, str) and (flaw := unseen_flaw(read.description)):
             yield FieldError("/description", *flaw)
-        for index, text in enumerate(read.event_types or ()):
-            if flaw := filter_flaw(text):
-                yield FieldError(f"/event_types/{index}", *flaw)
+        yield from _filter_flaws(read.event_types or ())
         if isinstance(read.headers, dict):
             yield from header_flaws(read.headers)
         yield from _rate_flaws(read.rate)
@@ -257,6 +257,19 @@ def _url_flaws(url: Any) -> Iterator[FieldError]:
             destination(url, policy())
         except BadUrl as error:
             yield FieldError("/url", "invalid_url", str(error))
+
+
+def _filter_flaws(texts: Sequence[str]) -> Iterator[FieldError]:
+    """Where only catalogued types are published, a misspelt one would never be heard of."""
+    for index, text in enumerate(texts):
+        if flaw := filter_flaw(text):
+            yield FieldError(f"/event_types/{index}", *flaw)
+    if settings.SLIPWAY["WEBHOOKS"]["catalogue_only"]:
+        known = catalogue.load({text for text in texts if not text.endswith(".*")})
+        for index, text in enumerate(texts):
+            if not known.get(text, True):
+                message = "This type is not in the catalogue."
+                yield FieldError(f"/event_types/{index}", "unknown_event_type", message)
 
 
 def _rate_flaws(rate: Any) -> Iterator[FieldError]:
