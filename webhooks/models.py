@@ -173,7 +173,7 @@ class Delivery(Work):
     carried: ClassVar[Mapping[str, str]] = {
         "type": "e.type",
         "happened_at": "e.created_at",
-        "payload": "coalesce(e.kept_payload, p.data)",
+        "payload": "coalesce(e.kept_payload, slipway.payload_of(e.tenant_id, e.id, e.created_at))",
         "url": "w.url",
         "secrets": "w.secrets::text",  # Read once for many deliveries: webhooks.exchange.
         "custom_headers": "w.custom_headers",
@@ -185,8 +185,6 @@ class Delivery(Work):
     }
     carried_from = """
 left join public.webhooks_event e on e.tenant_id = taken.tenant_id and e.id = taken.event_id
-left join public.webhooks_payload p on p.tenant_id = e.tenant_id and p.event_id = e.id
-  and p.created_at = e.created_at
 left join public.webhooks_endpoint w on w.tenant_id = taken.tenant_id and w.id = taken.endpoint_id
 """
     destination = "host"

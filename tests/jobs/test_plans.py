@@ -33,6 +33,48 @@ def crowd(django_db_blocker):
             connection.execute(f"vacuum analyze {table}")
 
 
+DELIVERIES = """
+insert into webhooks_endpoint (id, tenant_id, url, host, description, event_types, custom_headers,
+    secrets, ordered, disabled_reason, created_at, updated_at)
+  select overlay(md5('p' || n) placing '7' from 13)::uuid, 9000000 + n, 'https://a.test/',
+    'a.test:443', '', '{}', '', '[]', mod(n, 2) = 0, '', now(), now()
+  from generate_series(0, %(tenants)s - 1) n;
+insert into webhooks_event (id, tenant_id, type, created_at, fingerprint)
+  select overlay(md5('e' || n) placing '7' from 13)::uuid, 9000000 + mod(n, %(tenants)s), 'a.b',
+    now(), '' from generate_series(1, %(works)s) n;
+insert into webhooks_payload (event_id, tenant_id, created_at, data)
+  select id, tenant_id, created_at, '{}' from webhooks_event where tenant_id >= 9000000;
+insert into webhooks_delivery (id, tenant_id, lane, max_attempts, state, due_at, event_id,
+    endpoint_id, host, seq)
+  select gen_random_uuid(), e.tenant_id, 'crowd:' || e.tenant_id - 9000000, 3,
+    (array['pending', 'pending', 'scheduled', 'succeeded'])[1 + mod(row_number() over (), 4)],
+    now() + interval '1 day', e.id, p.id, p.host,
+    case when p.ordered then row_number() over () end
+  from webhooks_event e join webhooks_endpoint p using (tenant_id) where tenant_id >= 9000000;
+insert into jobs_lane (tenant_id, key, rate)
+  select 9000000 + n, 'crowd:' || n, 5 from generate_series(0, %(tenants)s - 1) n;
+"""
+DELIVERED = [
+    "webhooks_delivery",
+    "webhooks_payload",
+    "webhooks_event",
+    "webhooks_endpoint",
+    "jobs_lane",
+]
+
+
+@pytest.fixture(scope="module")
+def deliveries(crowd):
+    """Five thousand deliveries, half of them in ordered lanes, and all that belongs to them."""
+    crowd.execute(DELIVERIES % {"tenants": TENANTS, "works": TENANTS * EACH // 4})
+    for table in DELIVERED:
+        crowd.execute(f"vacuum analyze {table}")
+    yield
+    for table in DELIVERED:
+        crowd.execute(f"delete from {table} where tenant_id >= 9000000")
+        crowd.execute(f"vacuum analyze {table}")
+
+
 def plan(engine, statement: str, values=None) -> list[dict]:
     """The nodes of the plan that the statement gets as the engine runs it: unprepared."""
 
@@ -55,26 +97,57 @@ def plan(engine, statement: str, values=None) -> list[dict]:
 
 def scanned(nodes: list[dict]) -> set[str]:
     """The tables that are read from one end to the other."""
-    return {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & {
-        "works_parcel",
-        "works_telegram",
+    whole = [node for node in nodes if node["Node Type"] == "Seq Scan"]
+    return {
+        name
+        for node in whole
+        if (name := node["Relation Name"]).startswith(("works_", "webhooks_", "jobs_lane"))
     }
+
+
+def took(engine, served, lanes: list[tuple[int, str]]) -> list[dict]:
+    """The plan of the take of these lanes, with all that can be asked of it."""
+    values = {
+        "drainer": 1,
+        "tenants": [tenant for tenant, _ in lanes],
+        "lanes": [key for _, key in lanes],
+        "destinations": ["busy.example:443", "idle.example:443"],
+        "under_way": [100, 1],
+    }
+    return plan(engine, sql.take(served, slots=64, lanes=len(lanes), paced=True), values)
+
+
+PICKED = {"drainer": 1, "cursor": 9_000_100, "cursor_tenants": [], "cursor_lanes": []}
 
 
 @pytest.mark.parametrize("name", ["parcels", "telegrams"])
 def test_the_pick_and_the_take_scan_no_table(engine, crowd, name):
     served = queue(name)
-    values = {"drainer": 1, "cursor": 9_000_100, "cursor_tenants": [], "cursor_lanes": []}
-    nodes = plan(engine, sql.pick(served), values)
-    assert not scanned(nodes)
-    lanes = [(9_000_000 + n, f"crowd:{n}") for n in range(64)]
-    values = {"drainer": 1, "tenants": [t for t, _ in lanes], "lanes": [key for _, key in lanes]}
-    statement = sql.take(served, slots=64, lanes=64, paced=True)
-    nodes = plan(engine, statement, values)
+    assert not scanned(plan(engine, sql.pick(served), PICKED))
+    nodes = took(engine, served, [(9_000_000 + n, f"crowd:{n}") for n in range(64)])
     assert not scanned(nodes)
     used = {node.get("Index Name") for node in nodes}
     model = served.model._meta.model_name
     assert {f"{model}_runnable", f"{model}_processing"} <= used
+
+
+def test_a_wide_pick_scans_no_table(engine, crowd):
+    statement = sql.pick(queue("telegrams"), tenants=sql.WIDE_TENANTS, lanes=sql.WIDE_LANES)
+    assert not scanned(plan(engine, statement, PICKED))
+
+
+def test_claiming_deliveries_scans_neither_them_nor_what_they_carry(engine, deliveries):
+    """A lane's health, its next work's destination, event, payload and endpoint: all by key."""
+    served = queue("deliveries")
+    assert not scanned(plan(engine, sql.pick(served), PICKED))
+    nodes = took(engine, served, [(9_000_000 + n, f"crowd:{n}") for n in range(64)])
+    assert not scanned(nodes)
+    used = {node.get("Index Name") for node in nodes}
+    assert {"delivery_runnable", "delivery_processing", "delivery_head", "lane_key"} <= used
+    looked_at = {node["Relation Name"] for node in nodes if "Relation Name" in node}
+    assert {"webhooks_event", "webhooks_endpoint"} <= looked_at
+    undo = plan(engine, sql.take_undo(served, slots=8), {"drainer": 1})
+    assert not scanned(undo)
 
 
 @pytest.mark.parametrize("name", ["parcels", "telegrams"])
