@@ -239,10 +239,11 @@ def _told(error: Exception, trip: _Trip) -> tuple[Kind, str]:
     host = trip.where.host
     if trip.expired or _is(causes, TimeoutError):
         return Kind.DEADLINE, f"{host} did not answer in full in time."
-    if _is(causes, ConnectionResetError):
-        return Kind.RESET, f"{host} reset the connection without a whole answer."
+    # RemoteDisconnected is a ConnectionResetError, too.
     if _is(causes, RemoteDisconnected, broken.IncompleteRead, IncompleteRead):
         return Kind.CLOSED, f"{host} closed the connection without a whole answer."
+    if _is(causes, ConnectionResetError):
+        return Kind.RESET, f"{host} reset the connection without a whole answer."
     if _is(causes, LineTooLong) or any("got more than" in str(cause) for cause in causes):
         return Kind.HEADERS_TOO_LARGE, f"The headers of {host}'s answer are too large."
     return Kind.PROTOCOL, f"What {host} answered is not HTTP."
