@@ -99,33 +99,7 @@ class Hooks:
     def publish(self, *, tenant=None, type: str = "invoice.paid", **data: Any) -> Event:
         tenant = tenant or self.tenant
         with tenant_context(TenantRef(tenant.pk, "pool")), transaction.atomic():
-            event = publish(tenant_id=tenant.pk, type=type, payload=data)
-        _fan_out(event)
-        return event
-
-
-def _fan_out(event):  # TEMPORARY
-    from django.db.models import F
-
-    from webhooks.policy import scheduled
-
-    if Delivery.objects.using("operator").filter(event_id=event.pk).exists():
-        return
-    for e in Endpoint.objects.using("operator").filter(tenant_id=event.tenant_id, deleted_at=None):
-        seq = None
-        if e.ordered:
-            seq = Endpoint.objects.using("operator").get(pk=e.pk).next_seq
-            Endpoint.objects.using("operator").filter(pk=e.pk).update(next_seq=F("next_seq") + 1)
-        Delivery.objects.using("operator").create(
-            tenant_id=e.tenant_id,
-            event_id=event.pk,
-            endpoint_id=e.pk,
-            lane=e.lane,
-            host=e.host,
-            seq=seq,
-            max_attempts=scheduled(e.schedule).attempts,
-            state="held" if e.disabled_at else "pending",
-        )
+            return publish(tenant_id=tenant.pk, type=type, payload=data)
 
 
 def kept(secret: str, *, expires_at: str | None = None) -> dict:

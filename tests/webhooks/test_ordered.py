@@ -1,0 +1,90 @@
+"""Ordered endpoints: one event after the other, in the order in which they were published."""
+
+import random
+import time
+
+import pytest
+
+from jobs import services
+from jobs.errors import ReasonMissing
+from tests.chaos.conftest import open_yard, until
+from tests.webhooks.hooks import came_to, draining, letter_of
+
+
+def test_events_arrive_in_order_from_three_drainers_whatever_fails(hooks):
+    dice = random.Random(7)
+    moods = ["ok", "ok", "ok", "status/500", "close", "reset-in-body"]
+    script = [dice.choice(moods) for _ in range(40)]
+    hook = hooks.scripted(*script, "ok", ordered=True, schedule=[0] * 20)
+    for n in range(25):
+        hooks.publish(n=n)
+    with draining(drainers=3):
+        until(lambda: hook.states == ["succeeded"] * 25, 60)
+    assert hook.numbers == sorted(hook.numbers)  # Repeated, and never overtaken.
+    assert set(hook.numbers) == set(range(25))
+    assert len(hook.numbers) > 25
+
+
+def test_a_failing_head_blocks_its_own_endpoint_and_no_other(hooks):
+    failing = hooks.endpoint("status", 500, ordered=True)
+    other = hooks.endpoint(ordered=True)
+    for n in range(4):
+        hooks.publish(n=n)
+    with draining():
+        until(lambda: other.states == ["succeeded"] * 4, 10)
+        until(lambda: failing.states == ["failed", "pending", "pending", "pending"], 10)
+    assert failing.numbers == [0]
+    assert other.numbers == [0, 1, 2, 3]
+
+
+def test_a_dead_head_blocks_until_an_operator_skips_it_with_a_reason(hooks):
+    hook = hooks.scripted("status/500", "ok", ordered=True, schedule=[])
+    for n in range(3):
+        hooks.publish(n=n)
+    with draining():
+        until(lambda: hook.states == ["dead_letter", "pending", "pending"], 10)
+        time.sleep(0.3)  # Some looks, in which nothing may start.
+        head = {"queue": "deliveries", "work_id": hook.deliveries[0].pk, "actor": "operator:a"}
+        with pytest.raises(ReasonMissing):
+            services.skip(**head, reason=" ")
+        assert hook.numbers == [0]
+        services.skip(**head, reason="They know of it.")
+        until(lambda: hook.states == ["discarded", "succeeded", "succeeded"], 10)
+    assert hook.numbers == [0, 1, 2]
+
+
+def test_a_dead_head_that_is_replayed_goes_first(hooks):
+    hook = hooks.scripted("status/500", "ok", ordered=True, schedule=[])
+    for n in range(3):
+        hooks.publish(n=n)
+    with draining():
+        until(lambda: hook.states == ["dead_letter", "pending", "pending"], 10)
+        letter = letter_of(hook.deliveries[0])
+        services.replay(dead_letter=letter, actor="operator:a", reason="It is mended.")
+        until(lambda: hook.states == ["succeeded"] * 3, 10)
+    assert hook.numbers == [0, 0, 1, 2]
+    assert len(set(hook.inbox.counts)) == 3  # The replay had the id of the first try.
+
+
+def test_a_throttled_head_stays_the_head(hooks):
+    hook = hooks.scripted("retry-after/429/1", "ok", ordered=True)
+    for n in range(3):
+        hooks.publish(n=n)
+    with draining():
+        until(lambda: hook.states == ["succeeded"] * 3, 15)
+    assert hook.numbers == [0, 0, 1, 2]
+
+
+def test_order_outlives_a_drainer_that_is_killed(hooks, tmp_path):
+    with open_yard(tmp_path) as yard:
+        hook = hooks.endpoint("slow", 0.02, ordered=True)
+        for n in range(60):
+            hooks.publish(n=n)
+        doomed, other = yard.drain(wait=False), yard.drain(wait=False)
+        until(lambda: len(hook.seen) >= 10, 60, doomed.said())
+        doomed.kill()
+        until(lambda: hook.states == ["succeeded"] * 60, 60, other.said()[-2000:])
+    assert hook.numbers == sorted(hook.numbers)
+    assert set(hook.numbers) == set(range(60))
+    twice = [one for one in hook.deliveries if "lost" in came_to(one)]
+    assert len(hook.numbers) <= 60 + len(twice)  # What came twice, the log explains.
