@@ -12,17 +12,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from datetime import UTC, datetime
 
-import pytest
 from django.db import connections, transaction
 
 from config.redis import client
-from jobs.models import Drainer, Lane
+from jobs.models import Lane
 from tenants.context import tenant_context
 from tests.chaos.conftest import open_yard, until
 from tests.conftest import ROOT, child_environment
-from tests.webhooks.hooks import attempts_of, came_to, draining, letter_of
+from tests.webhooks.hooks import attempts_of, bury, came_to, draining, letter_of
 from webhooks.models import Delivery, Event
 from webhooks.services import publish
 
@@ -84,13 +82,10 @@ def test_a_drainer_killed_in_mid_request_leaves_no_delivery_in_limbo(hooks, tmp_
     with open_yard(tmp_path) as yard:
         hook = hooks.scripted("hang", "ok")
         event = hooks.publish(n=1)
-        yard_drainer = yard.drain(wait=False)
-        until(lambda: hook.seen, 40, yard_drainer.said())
-        yard_drainer.kill()
-        # Its last beat was long ago: nobody waits here for the fifteen seconds.
-        Drainer.objects.using("operator").filter(pid=yard_drainer.pid).update(
-            beat_at="2020-01-01T00:00Z", dead_at=datetime.now(UTC)
-        )
+        doomed = yard.drain(wait=False)
+        until(lambda: hook.seen, 60, doomed.said())
+        doomed.kill()
+        bury(doomed.pid)
         with draining():
             until(lambda: hook.states == ["succeeded"], 10)
     assert hook.inbox.counts == {f"evt_{event.pk}": 2}  # Twice, and told apart by nothing.
@@ -179,14 +174,14 @@ def test_retries_do_not_starve_first_tries(hooks):
 
 
 def test_one_bad_endpoint_slows_no_healthy_one(hooks, other_tenant):
-    bad = hooks.endpoint("hang", timeout=5)
+    bad = hooks.endpoint("hang", timeout=3)
     near, far = hooks.endpoint(), hooks.endpoint(tenant=other_tenant)
     for n in range(30):
         hooks.publish(n=n)
     hooks.publish(tenant=other_tenant, n=0)
     with draining():
-        until(lambda: near.states == ["succeeded"] * 30, 4)
-        until(lambda: far.states == ["succeeded"], 4)
+        until(lambda: near.states == ["succeeded"] * 30, 3)
+        until(lambda: far.states == ["succeeded"], 3)
         assert 0 < bad.states.count("processing") <= 16
     assert "succeeded" not in bad.states
 
@@ -202,9 +197,8 @@ def test_an_untimed_body_pins_no_slot_and_is_not_sent_twice_meanwhile(hooks):
     assert [len(one.seen) for one in (dripping, endless, healthy)] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("behaviour", ["gzip-bomb", "deflate-bomb"])
-def test_a_zip_bomb_costs_no_memory(hooks, behaviour):
-    hook = hooks.endpoint(behaviour, 256)
+def test_a_zip_bomb_costs_no_memory(hooks):
+    hook = hooks.endpoint("gzip-bomb", 128)
     before = resident()
     hooks.publish()
     with draining():
