@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config import extensions
 from config.variables import (
     database_url,
     email_url,
@@ -157,7 +158,6 @@ SHARED_APPS = [
     "console",
 ]
 TENANT_APPS = ["customers"]
-INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 MIDDLEWARE = [
     "config.logs.RequestIdMiddleware",
@@ -416,3 +416,10 @@ SLIPWAY: dict[str, Any] = {
     # What knows which works a queue lacks (jobs.replaying.Missing).
     "MISSING": {"deliveries": "webhooks.missing.Deliveries"},
 }
+
+# ---- Extensions: Django apps that add to the above (docs/extensions.md) ----
+
+extensions.install(
+    words("SLIPWAY_EXTENSIONS", []), shared=SHARED_APPS, tenant=TENANT_APPS, slipway=SLIPWAY
+)
+INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
