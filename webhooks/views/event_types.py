@@ -66,7 +66,7 @@ class OneEventType(CallerView):
 
     def get(self, request: Request, name: str) -> Response:
         refuse_unknown_parameters(request, ("version",))
-        versions = {kind.version: kind for kind in catalogue.versions_of(name)}
+        versions = {kind.version: kind for kind in catalogue.versions_of(_known(name))}
         if not versions:
             raise EventTypeNotFound
         kind = versions.get(_version(request) or max(versions))
@@ -78,7 +78,7 @@ class OneEventType(CallerView):
     def delete(self, request: Request, name: str) -> Response:
         refuse_unknown_parameters(request, ())
         caller = caller_of(request)
-        catalogue.archive(name=name, proof=proof_of(caller), actor=caller.actor)
+        catalogue.archive(name=_known(name), proof=proof_of(caller), actor=caller.actor)
         return Response(status=204)
 
 
@@ -87,6 +87,14 @@ def _name(text: str) -> str:
     if len(text) > TYPE_LIMIT or not TYPE.fullmatch(text):
         raise ValueError("not a name")
     return text
+
+
+def _known(text: str) -> str:
+    """A name in an address. Raises EventTypeNotFound for what is none."""
+    try:
+        return _name(text)
+    except ValueError:
+        raise EventTypeNotFound from None
 
 
 def _version(request: Request) -> int | None:
