@@ -78,7 +78,9 @@ class _Comparison:
         if earlier is not None and later is not None:
             yield from self._schema(earlier, later, f"{where}, the body", sent=True)
 
-    def _schema(self, before: Json, after: Json, where: str, *, sent: bool) -> Iterator[str]:
+    def _schema(
+        self, before: Json | bool, after: Json | bool, where: str, *, sent: bool
+    ) -> Iterator[str]:
         """Compare by type: each alternative with its like."""
         earlier = _alternatives(before, self.before)
         later = _alternatives(after, self.after)
@@ -132,8 +134,12 @@ def _values(before: Json, after: Json, where: str, *, sent: bool) -> Iterator[st
         yield f"{where} has another pattern."
 
 
-def _alternatives(schema: Json, document: Json) -> dict[str, Json]:
+def _alternatives(schema: Json | bool, document: Json) -> dict[str, Json]:
     """The schema's types, each with what is said of it; empty where anything may be."""
+    if isinstance(schema, bool):  # What comes after the last item of a tuple: nothing.
+        return {}
+    if isinstance(schema, bool):  # `true`: anything.
+        return {}
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return _alternatives(document["components"]["schemas"][name], document)
