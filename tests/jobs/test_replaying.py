@@ -170,6 +170,7 @@ def test_named_works_alone_are_moved(engine):
 
 
 def test_what_was_resolved_in_the_meantime_is_skipped_and_said_so(engine, monkeypatch):
+    monkeypatch.setattr(replaying, "CHUNK", 1)  # So that what is skipped is a chunk of its own.
     works = dead_parcels(engine, 3)
     replay = start(of(works, states=(State.DEAD_LETTER, State.SUCCEEDED)))
     Parcel.objects.using(OPERATOR).filter(pk=works[1].pk).update(state="succeeded")
