@@ -110,3 +110,13 @@ ADDING = {
 @pytest.mark.parametrize("what", ADDING)
 def test_it_lets_the_api_grow(what):
     assert breaks(DOCUMENT, changed(ADDING[what])) == []
+
+
+def test_it_ends_where_a_schema_holds_itself():
+    def nest(after: dict) -> None:
+        schema(after, "SignUp")["properties"]["inner"] = {"$ref": "#/components/schemas/SignUp"}
+
+    before = changed(nest)
+    after = copy.deepcopy(before)
+    schema(after, "SignUp")["properties"]["plan"]["maxLength"] = 1
+    assert "POST /v1/onboard, the body.plan has maxLength 1." in breaks(before, after)
