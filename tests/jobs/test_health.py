@@ -13,7 +13,7 @@ from jobs.engine.settle import settle as settle_batch
 from jobs.models import Lane
 from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Throttled, Unknown
 from jobs.registry import queue
-from tests.jobs.conftest import Engine
+from tests.jobs.conftest import Engine, wait
 from tests.jobs.watching import claimed, fail, lane_of, opened, over, pause_left, told
 
 
@@ -249,20 +249,30 @@ def test_two_drainers_that_settle_for_one_lane_lose_no_failure(watched, monkeypa
 
 
 def test_two_drainers_that_settle_for_the_same_lanes_do_not_deadlock(watched, superuser):
-    count = "select deadlocks from pg_stat_database where datname = current_database()"
-    [before] = superuser.execute(count).fetchone()
     tenant = watched.tenant()
-    for _ in range(4):
-        claims = [claimed(watched, 4, tenant=tenant, lane=f"lane:{n:02}") for n in range(12)]
-        first = [[(held[nth], Retry("no")) for held in claims] for nth in (0, 1)]
-        second = [[(held[nth], Retry("no")) for held in reversed(claims)] for nth in (2, 3)]
-        both(watched, first, second)
-        rows = Lane.objects.using("operator").filter(tenant_id=tenant)
-        assert set(rows.values_list("failures", flat=True)) == {4}
-        rows.delete()
+    claims = [claimed(watched, 3, tenant=tenant, lane=f"lane:{n}") for n in range(5)]
+    fail(watched, [held[0] for held in claims])  # Now each lane has a row.
+    first = [(held[1], Retry("no")) for held in claims]
+    second = [(held[2], Retry("no")) for held in reversed(claims)]
+    waiting = (
+        "select count(*), pg_stat_clear_snapshot() from pg_stat_activity"
+        " where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
+    [before] = superuser.execute(deadlocks).fetchone()
+    with superuser.transaction():  # Both come to stand here, each with what it locked before.
+        superuser.execute(
+            "select from jobs_lane where tenant_id = %s and key = 'lane:2' for update", [tenant]
+        )
+        settling = threading.Thread(target=both, args=(watched, [first], [second]))
+        settling.start()
+        wait(lambda: superuser.execute(waiting).fetchone()[0] == 2)
+    settling.join()
     superuser.execute("select pg_stat_force_next_flush()")
-    [after] = superuser.execute(count).fetchone()
+    [after] = superuser.execute(deadlocks).fetchone()
     assert after == before
+    rows = Lane.objects.using("operator").filter(tenant_id=tenant)
+    assert set(rows.values_list("failures", flat=True)) == {3}
 
 
 class Counting:

@@ -43,7 +43,7 @@ from tests.jobs.conftest import Engine, withdraw_everything
 from tests.jobs.watching import watching
 from tests.works.models import Parcel, Telegram
 
-BREAKER = Breaker(failures=2, pauses=(60.0, 300.0))
+BREAKER = Breaker(failures=1, pauses=(60.0, 300.0))  # So that it opens often.
 MODELS = {"parcels": Parcel, "telegrams": Telegram}
 # The last lane of parcels is ordered.
 LANES = [("parcels", 0), ("parcels", 1), ("parcels", 2), ("telegrams", 0)]
@@ -132,6 +132,8 @@ class Machine(RuleBasedStateMachine):
         self.drainers = [self.engine.drainer(), self.engine.drainer()]
         self.works: dict = {}  # The id of each, and its queue.
         self.in_a_row: Counter = Counter()  # Failures, by lane.
+        for lane in LANES:
+            self.enqueue(lane, budget=4, count=3)
 
     def teardown(self) -> None:
         if hasattr(self, "engine"):
@@ -182,7 +184,7 @@ class Machine(RuleBasedStateMachine):
             except StaleState:
                 assert state in {*LEASED, *FINISHED}
 
-    @rule(lane=st.sampled_from(LANES), pause=st.booleans())
+    @rule(lane=st.sampled_from(LANES), pause=st.sampled_from([True, False, False]))
     def pause(self, lane, pause: bool) -> None:
         named = {"key": self.key(lane), "tenant_id": self.tenant, "actor": "operator:1"}
         if pause:
@@ -191,7 +193,7 @@ class Machine(RuleBasedStateMachine):
             lanes.resume(**named)
             self.in_a_row[self.key(lane)] = 0  # An operator's word closes the breaker.
 
-    @rule(lane=st.sampled_from(LANES), shut=st.booleans())
+    @rule(lane=st.sampled_from(LANES), shut=st.sampled_from([True, False, False]))
     def hold(self, lane, shut: bool) -> None:
         act = shutting.hold if shut else shutting.release
         act(queue=lane[0], tenant_id=self.tenant, lane=self.key(lane))
@@ -200,22 +202,19 @@ class Machine(RuleBasedStateMachine):
 
     # ---- What time does ----
 
-    @rule()
-    def look(self) -> None:
+    @rule(hours=st.integers(0, 1))
+    def time_passes(self, hours: int) -> None:
+        """What waits is due; an hour later, what a breaker or a throttle paused may start again."""
+        self.engine.sql(
+            "update jobs_lane set paused_until = paused_until - make_interval(hours => %s),"
+            " opened_until = opened_until - make_interval(hours => %s) where tenant_id = %s",
+            *(hours, hours, self.tenant),
+        )
         for name in MODELS:
             waiting = self.rows(name).filter(state__in=["scheduled", "failed"])
             waiting.update(due_at="2026-01-01T00:00Z")
         self.engine.look()
         assert not [work for work in self.all_rows() if work.state in {"scheduled", "failed"}]
-
-    @rule()
-    def an_hour_passes(self) -> None:
-        """For the lanes: what a breaker or a throttle paused may start again."""
-        self.engine.sql(
-            "update jobs_lane set paused_until = paused_until - interval '1 hour',"
-            " opened_until = opened_until - interval '1 hour' where tenant_id = %s",
-            self.tenant,
-        )
 
     # ---- What drainers do ----
 
@@ -232,6 +231,21 @@ class Machine(RuleBasedStateMachine):
         )
         self.started(before, claims)
         return claims
+
+    @rule(me=st.integers(0, 1), name=st.sampled_from(list(MODELS)), outcome=OUTCOMES)
+    def try_one(self, me: int, name: str, outcome) -> None:
+        before = self.lanes_before()
+        claims = self.engine.claim(
+            name, drainer=self.drainers[me], slots=1, connection=self.connections[me]
+        )
+        self.started(before, claims)
+        ours = self.expected(claims, outcome)
+        assert self.engine.settle(*((claim, outcome) for claim in claims)) == ours == len(claims)
+
+    @rule(me=st.integers(0, 1))
+    def a_lane_fails_and_its_pause_passes(self, me: int) -> None:
+        self.try_one(me=me, name="parcels", outcome=Retry("not yet"))
+        self.time_passes(hours=1)
 
     @rule(target=claims, slots=st.integers(1, 6))
     def claim_at_once(self, slots: int):
