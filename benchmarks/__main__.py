@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "backlog": "benchmarks.backlog",
     "rls": "benchmarks.isolation",
     "ready": "benchmarks.readiness",
+    "deliveries": "benchmarks.delivering",
     "idle": "benchmarks.idle",
 }
 

@@ -14,6 +14,7 @@ class Size:
     customers: int  # Of each of the 400 tenants.
     sign_ups: int  # One after another, for the way to ready.
     idle_seconds: float
+    deliveries: int  # Of a round.
 
 
 FULL = Size(
@@ -24,6 +25,7 @@ FULL = Size(
     customers=2_500,
     sign_ups=30,
     idle_seconds=60.0,
+    deliveries=6_000,
 )
 QUICK = Size(
     rounds=3,
@@ -33,4 +35,5 @@ QUICK = Size(
     customers=250,
     sign_ups=10,
     idle_seconds=15.0,
+    deliveries=2_000,
 )

@@ -8,6 +8,7 @@ from typing import Any
 import uvloop
 from django.core.management.base import BaseCommand
 
+from jobs.engine import garbage
 from jobs.engine.drainer import Drainer
 
 
@@ -25,6 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         drainer = Drainer(grace=options["grace"])
+        garbage.spare_what_stays()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._run(drainer))
 
