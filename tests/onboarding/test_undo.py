@@ -8,8 +8,10 @@ from uuid import uuid4
 import pytest
 from django.db import connection, connections, transaction
 
-from jobs.models import DeadLetter
+from jobs import replaying
+from jobs.models import DeadLetter, Replay
 from jobs.outcomes import Fail, Succeeded
+from jobs.selection import Selection
 from onboarding import backfill, ledger, steps
 from tenants import activation, hosts, problems
 from tenants.context import tenant_context
@@ -121,6 +123,21 @@ def test_a_mail_for_an_owner_who_was_removed_is_done(platform, operator, smtp):
     claim = take_job(operator, tenant_id, "onboarding.welcome")
     operator.execute("delete from tenants_membership where tenant_id = %s", [tenant_id])
     assert backfill.send_welcome(claim) == Succeeded()
+
+
+def test_nothing_is_left_of_what_was_to_be_done_again(platform, operator):
+    tenant_id = world.provision(operator, platform.sign_up())
+    replaying.start(
+        selection=Selection(queue="deliveries", tenant_id=tenant_id),
+        action=Replay.Action.REPLAY,
+        actor="system:test",
+        reason="its gateway is back",
+        using="operator",
+    )
+    before = world.traces(operator, tenant_id)
+    assert (before["jobs_replay"], before["jobs_job"]) == (1, 1)
+    assert undo(operator, tenant_id) == Succeeded()
+    assert world.traces(operator, tenant_id) == {}
 
 
 # ---- The owner's click ----
