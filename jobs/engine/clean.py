@@ -18,6 +18,8 @@ _STRICT = (
 
 def text(value: object, length: int) -> str:
     """`value` as text that can be stored, cut to `length`."""
+    if value == "":
+        return ""
     plain = str(value)[: length * 2].replace("\x00", "")
     return plain.encode("utf-8", "replace").decode("utf-8")[:length]
 

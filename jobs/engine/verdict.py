@@ -31,7 +31,7 @@ LEAST_PAUSE = 1.0  # Seconds.
 NOTICE_LENGTH = 40
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # A frozen one costs four times as much to make, and each work makes one.
 class Settlement:
     """What to write about one claim. `delay` is in seconds from now, by the database's clock."""
 
@@ -67,7 +67,8 @@ def settle(
         log.exception("outcome_unsettled", queue=claim.queue, work=str(claim.id))
         why = f"the step's outcome cannot be settled: {clean.said(error)}"
         judged = _dead(claim, why, None, DeadLetter.Reason.FAILED)
-    return replace(judged, duration_ms=min(int(elapsed * 1000), 2**31 - 1))
+    judged.duration_ms = min(int(elapsed * 1000), 2**31 - 1)
+    return judged
 
 
 def _judge(
