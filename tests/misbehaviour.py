@@ -8,6 +8,7 @@ import asyncio
 import gzip
 import itertools
 import os
+import random
 import zlib
 from functools import cache
 from http import HTTPStatus
@@ -73,6 +74,27 @@ def upgrade(connection):
 async def slow(connection, seconds):
     await asyncio.sleep(float(seconds))
     connection.write(OK)
+
+
+@behaviour
+async def moody(connection, seed):
+    """Mostly well; now and then slow, refusing, or gone before or after it has read."""
+    mood = moods(seed).random()
+    if mood < 0.05:
+        connection.reset()
+    elif mood < 0.08:
+        await reset_in_body(connection)
+    elif mood < 0.15:
+        status(connection, 500)
+    elif mood < 0.25:
+        await slow(connection, 0.3)
+    else:
+        connection.write(OK)
+
+
+@cache
+def moods(seed: str) -> random.Random:
+    return random.Random(seed)
 
 
 @behaviour

@@ -15,6 +15,7 @@ What came is asked at `control`, by token, and stays until it is forgotten or th
 
     GET /seen/<token>          every request, in the order in which they were read to their end
     GET /counts/<token>        how often each webhook-id came
+    GET /total                 how many requests came in all
     GET /connections           how many connections each port accepted
     PUT /script/<token>        a list of behaviours for /<token>/scripted, one a request; the last
                                one stays
@@ -175,6 +176,8 @@ def answered(method: str, path: str, body: bytes):
         return [request_as_json(*request) for request in seen.get(token, [])]
     if what == "counts":
         return Counter(webhook_id(head) for _, _, head, _ in seen.get(token, []))
+    if what == "total":
+        return sum(map(len, seen.values()))
     if what == "connections":
         return accepted
     if what == "script" and method == "PUT":

@@ -1,0 +1,5 @@
+"""The tests' settings, for processes whose endpoints' lanes must not pause for half a minute."""
+
+from tests.settings import *  # noqa: F403
+
+SLIPWAY["QUEUES"]["deliveries"]["breaker"] = "tests.chaos.crowd.BREAKER"  # noqa: F405
