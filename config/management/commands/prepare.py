@@ -15,8 +15,9 @@ from django.utils.module_loading import import_string
 
 class Command(BaseCommand):
     help = (
-        "Make the database's roles (when SUPERUSER_DATABASE_URL says who may), migrate, and see to"
-        " an operator's account and a platform key for this machine."
+        "Make the database's roles (when SUPERUSER_DATABASE_URL says who may), migrate, make the"
+        " partitions of the next days, and see to an operator's account and a platform key for this"
+        " machine. May be run again."
     )
     requires_system_checks: list[str] = []  # They take longer than all of the rest.
 
@@ -24,6 +25,8 @@ class Command(BaseCommand):
         if os.environ.get("SUPERUSER_DATABASE_URL"):
             call_command("roles", stdout=StringIO())
         call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+        # After a long stop there is none for today, and beat looks no sooner than in an hour.
+        call_command("partitions", stdout=StringIO(), skip_checks=True)
         if "operator" in settings.DATABASES:
             # Refuses a database whose roles or policies would not keep tenants apart.
             call_command("check", databases=["operator"], tags=["database"], stdout=StringIO())
