@@ -23,6 +23,8 @@ MEASUREMENTS = {
     "rls": "benchmarks.isolation",
     "ready": "benchmarks.readiness",
     "deliveries": "benchmarks.delivering",
+    "fairness": "benchmarks.fairness",
+    "publish": "benchmarks.publishing",
     "idle": "benchmarks.idle",
 }
 

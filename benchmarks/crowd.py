@@ -5,6 +5,7 @@ Run as a process of its own, since the measuring one belongs to another database
     python -m benchmarks.crowd endpoints '{"tenants": 20, "each": 5, "urls": ["http://…"]}'
     python -m benchmarks.crowd publish '{"tenants": [1, 2], "events": 100}'
     python -m benchmarks.crowd one '{"tenant": 1, "times": 500}'
+    python -m benchmarks.crowd trickle '{"tenants": [1, 2], "times": 10, "gap": 0.02}'
 
 Each prints one line of JSON.
 """
@@ -76,17 +77,38 @@ def publish(*, tenants: list[int], events: int, at_once: bool = False) -> dict[s
     return {"seconds": taken, "began_at": began_at, "ended_at": time.time()}
 
 
-def one(*, tenant: int, times: int) -> list[float]:
-    """One event a transaction, again and again: the seconds of each, commit included."""
+def one(*, tenant: int, times: int) -> dict[str, list[float]]:
+    """One event a transaction, again and again, and by turns one row: the seconds of each."""
+    from config.ids import uuid7
+    from webhooks.models import Event
     from webhooks.services import publish as publish_one
 
-    taken = []
+    published, inserted = [], []
     for n in range(times):
         began = time.perf_counter()
         with as_tenant(tenant):
             publish_one(tenant_id=tenant, type="invoice.paid", payload={**DATA, "n": n})
-        taken.append(time.perf_counter() - began)
-    return taken
+        between = time.perf_counter()
+        with as_tenant(tenant):
+            Event.objects.create(id=uuid7(), tenant_id=tenant, type="invoice.paid")
+        published.append(between - began)
+        inserted.append(time.perf_counter() - between)
+    return {"published": published, "inserted": inserted}
+
+
+def trickle(*, tenants: list[int], times: int, gap: float) -> dict[str, float]:
+    """One event of each tenant's after the other: its webhook-id, and when it was published."""
+    from config.ids import format_id
+    from webhooks.services import publish as publish_one
+
+    published = {}
+    for _ in range(times):
+        for tenant in tenants:
+            with as_tenant(tenant):
+                event = publish_one(tenant_id=tenant, type="invoice.paid", payload=DATA)
+            published[format_id("evt", event.pk)] = time.time()
+            time.sleep(gap)
+    return published
 
 
 @contextmanager
@@ -112,5 +134,5 @@ def _numbers(count: int) -> list[int]:
 
 if __name__ == "__main__":
     django.setup()
-    done = {"endpoints": endpoints, "publish": publish, "one": one}[sys.argv[1]]
+    done = {"endpoints": endpoints, "publish": publish, "one": one, "trickle": trickle}[sys.argv[1]]
     print(orjson.dumps(done(**json.loads(sys.argv[2]))).decode())

@@ -54,12 +54,15 @@ class Site:
 
     def __init__(self, stack: Stack, database: str, port: int) -> None:
         self.stack = stack
+        self.database = database
         self.port = port
+        self.closed_port = free_port()  # Nobody listens there.
         # The last eight: each may have a quarter of a drainer's slots.
         addresses = [f"{address}:{port}" for address in listening.ADDRESSES[1:]]
+        closed = f"{listening.ADDRESSES[-1]}:{self.closed_port}"
         self.environment = {
             **stack.environment(database),
-            "WEBHOOK_OPEN_DESTINATIONS": ",".join(addresses),
+            "WEBHOOK_OPEN_DESTINATIONS": ",".join([*addresses, closed]),
         }
         self.operator = stack.connect(database, "slipway_operator")
         self._addresses = addresses
@@ -95,6 +98,17 @@ class Site:
     def ask(self, query: str, *values: Any) -> Any:
         row = self.operator.execute(query, values).fetchone()
         return row[0] if row else None
+
+    def arrivals(self, names: set[str]) -> dict[str, float]:
+        """When each of these webhook-ids came first, in seconds since 1970, once all have come."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            came = listening.ask(self.port, "arrivals")
+            if names <= set(came):
+                return came
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{len(names - set(came))} never came.")
+            time.sleep(1)
 
     def wait_done(self, many: int) -> None:
         """Wait until so many deliveries are finished."""

@@ -5,7 +5,7 @@
     POST /<seconds>/<name>   is answered with 200 after so many seconds
     POST /never/<name>       is not answered
     GET /-/count             how many requests came
-    GET /-/arrivals          when the first with each webhook-id came: {name: [seconds since 1970]}
+    GET /-/arrivals          when each webhook-id came first: {id: seconds since 1970}
     GET /-/forget            forgets what came
 """
 
@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import time
-from collections import defaultdict
+from typing import Any
 from urllib.request import urlopen
 
 import uvloop
@@ -33,20 +33,20 @@ class Arrivals:
 
     def forget(self) -> None:
         self.count = 0
-        self.first: dict[str, dict[bytes, float]] = defaultdict(dict)
+        self.first: dict[str, float] = {}
 
-    def add(self, path: bytes, head: bytes) -> None:
+    def add(self, head: bytes) -> None:
         self.count += 1
         found = _ID.search(head)
         if found is not None:
-            self.first[path.decode()].setdefault(found[1], time.time())
+            self.first.setdefault(found[1].decode(), time.time())
 
     def answer(self, path: bytes) -> bytes:
         what = path.rpartition(b"/")[2]
         if what == b"forget":
             self.forget()
         if what == b"arrivals":
-            return json.dumps({name: list(at.values()) for name, at in self.first.items()}).encode()
+            return json.dumps(self.first).encode()
         return b"%d" % self.count
 
 
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
             said = self._arrivals.answer(path)
             self._write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said))
             return
-        self._arrivals.add(path, head)
+        self._arrivals.add(head)
         delay = path.split(b"/", 2)[1]
         if delay == b"0":
             self._write(OK)
@@ -96,7 +96,7 @@ async def serve(port: int) -> None:
     await asyncio.Event().wait()
 
 
-def ask(port: int, what: str) -> object:
+def ask(port: int, what: str) -> Any:
     """What a running receiver says of `what`: count, arrivals, forget."""
     with urlopen(f"http://127.0.0.1:{port}/-/{what}", timeout=30) as answer:
         return json.loads(answer.read())

@@ -14,7 +14,10 @@ class Size:
     customers: int  # Of each of the 400 tenants.
     sign_ups: int  # One after another, for the way to ready.
     idle_seconds: float
+    published: int  # Events, one after another, in a round.
     deliveries: int  # Of a round.
+    flood: int  # Deliveries of one tenant that are in the way of others'.
+    of_bystander: int  # Events of each of these others, in a round.
 
 
 FULL = Size(
@@ -25,7 +28,10 @@ FULL = Size(
     customers=2_500,
     sign_ups=30,
     idle_seconds=60.0,
+    published=500,
     deliveries=6_000,
+    flood=100_000,
+    of_bystander=10,
 )
 QUICK = Size(
     rounds=3,
@@ -35,5 +41,8 @@ QUICK = Size(
     customers=250,
     sign_ups=10,
     idle_seconds=15.0,
+    published=200,
     deliveries=2_000,
+    flood=10_000,
+    of_bystander=4,
 )
