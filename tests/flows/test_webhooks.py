@@ -1,0 +1,135 @@
+"""What a tenant is told, as a stranger sees it: `make up`, an endpoint, `webhooks listen`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import requests
+
+from tests.flows.stranger import Stranger
+from tests.upping import ROOT, Up, free_ports, up, wait
+
+__all__ = ["up"]  # A fixture.
+
+
+class Caller:
+    """Asks the API with one key."""
+
+    def __init__(self, running: Up, key: str, **headers: str) -> None:
+        self.base = f"http://127.0.0.1:{running.port}/v1"
+        self.headers = {"Authorization": f"Bearer {key}", **headers}
+
+    def get(self, path: str) -> dict:
+        answer = requests.get(f"{self.base}{path}", headers=self.headers, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, **fields: object) -> dict:
+        answer = requests.post(f"{self.base}{path}", json=fields, headers=self.headers, timeout=10)
+        assert answer.status_code in (201, 202), answer.text
+        return answer.json()
+
+
+def environment(running: Up) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "SLIPWAY_STATE_DIR": str(running.state)}
+
+
+@contextmanager
+def listening(running: Up, port: int, secret: str) -> Iterator[Callable[[], list]]:
+    """`webhooks listen` as a process; call it for what it printed: path, webhook-id, verdict."""
+    heard = running.state.parent / "heard"
+    with heard.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, *f"manage.py webhooks listen --port {port} --secret".split(), secret],
+            cwd=ROOT,
+            env=environment(running),
+            stdout=out,
+        )
+        try:
+            wait(lambda: "listening on" in heard.read_text())
+            yield lambda: [
+                tuple(line.split(maxsplit=3)[1:])
+                for line in heard.read_text().splitlines()[1:]
+                if not line.startswith(" ")
+            ]
+        finally:
+            process.kill()
+            process.wait()
+
+
+def replay(running: Up, *options: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "replay", "deliveries", *options, "--json"],
+        cwd=ROOT,
+        env=environment(running),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_a_tenant_is_told_waits_for_its_receiver_to_come_back_and_is_told_again(up):
+    port = free_ports()
+    running = up(WEBHOOK_OPEN_DESTINATIONS=f"127.0.0.1:{port}")
+    running.wait_ready()
+    stranger = Stranger(running)
+    accepted = stranger.sign_up(email="ada@example.com", tenant_name="Acme", plan="free")
+    stranger.wait_ready(accepted)
+    acme = Caller(running, stranger.claim(accepted).json()["key"])
+    ours = Caller(running, stranger.platform_key)
+    for_acme = Caller(running, stranger.platform_key, **{"Slipway-Tenant": "acme"})
+
+    receiver = f"http://127.0.0.1:{port}"
+    wanted = {"event_types": ["invoice.*"], "schedule": [1]}
+    secret = acme.post("/endpoints", url=f"{receiver}/acme", **wanted)["secret"]
+    with listening(running, port, secret) as heard:
+        event = for_acme.post("/events", type="invoice.paid", data={"amount": 12})
+        arrived = ("/acme", event["id"], "verified")
+        wait(lambda: heard() == [arrived], 20)
+
+        # The platform hears of everybody's; of its own listeners too.
+        ours.post(
+            "/platform/endpoints",
+            url=f"{receiver}/platform",
+            event_types=["tenant.ready"],
+            secret=secret,
+        )
+        bolt = stranger.sign_up(email="bo@example.com", tenant_name="Bolt", plan="pro")
+        stranger.wait_ready(bolt)
+        wait(lambda: len(heard()) == 2, 20)
+        [told, _of_acme] = ours.get("/platform/events?type=tenant.ready")["data"]
+        assert heard() == [arrived, ("/platform", told["id"], "verified")]
+        said = ours.get(f"/platform/events/{told['id']}")["data"]
+        assert said["slug"] == "bolt", said
+
+    # Nobody listens: it waits, then is dead, and each try is there to be read.
+    missed = for_acme.post("/events", type="invoice.paid", data={"amount": 13})
+
+    def delivery() -> dict:
+        (found,) = acme.get(f"/deliveries?event={missed['id']}")["data"]
+        return found
+
+    wait(lambda: delivery()["attempts"] >= 1, 20)
+    assert delivery()["state"] in ("failed", "processing", "pending", "dead_letter")
+    assert "refused the connection" in delivery()["last_error"]
+    wait(lambda: delivery()["state"] == "dead_letter", 20)
+
+    with listening(running, port, secret) as heard:
+        again = ("/acme", missed["id"], "verified")
+        assert replay(running, "--tenant", "acme", "--reason", "it listens again")["found"] == 1
+        wait(lambda: heard() == [again], 20)
+        wait(lambda: delivery()["state"] == "succeeded", 20)
+        acme.post(f"/deliveries/{delivery()['id']}/replay", reason="once more")
+        wait(lambda: heard() == [again, again], 20)
+        wait(lambda: delivery()["attempts"] == 4, 20)
+    attempts = acme.get(f"/deliveries/{delivery()['id']}/attempts")["data"]
+    assert sorted((one["number"], one["outcome"]) for one in attempts) == [
+        (1, "retry"),
+        (2, "failed"),
+        (3, "succeeded"),
+        (4, "succeeded"),
+    ]
