@@ -1,6 +1,5 @@
 """What `manage.py replay` and `manage.py discard` have in common: count, confirm, do, tell."""
 
-import argparse
 import getpass
 import json
 import sys
@@ -12,6 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
+from config.terminal import HelpFormatter, ShowsExamples
 from jobs import replaying
 from jobs.choosing import OPERATOR, Choice, choice
 from jobs.models import Replay
@@ -24,20 +24,11 @@ LOOK = 0.5  # Seconds between two looks at how far it is.
 Counted = list[tuple[Selection, Preview]]
 
 
-class ResolutionCommand(BaseCommand):
-    """Exit codes: 0 done, handed over, or nothing to do; 1 refused; 2 not confirmed."""
+class ResolutionCommand(ShowsExamples, BaseCommand):
+    """Counts what the options find, asks, and hands it over to the workers."""
 
     action: ClassVar[Action]
-    examples: ClassVar[str] = ""
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = self._epilog()
-        return parser
-
-    def _epilog(self) -> str:
-        return f"examples:{self.examples}\n{ResolutionCommand.__doc__}"
+    exit_codes = "0 done, handed over, or nothing to do; 1 refused; 2 not confirmed."
 
     def add_arguments(self, parser: CommandParser) -> None:
         queues = parser.add_subparsers(dest="queue", required=True, metavar="QUEUE")
@@ -45,8 +36,8 @@ class ResolutionCommand(BaseCommand):
             one = queues.add_parser(
                 name,
                 help=f"Works of {name}.",
-                epilog=self._epilog(),
-                formatter_class=argparse.RawDescriptionHelpFormatter,
+                epilog=self.epilog(),
+                formatter_class=HelpFormatter,
             )
             choice(name).add_arguments(one)
             one.add_argument("--reason", default="", help="Why: the audit trail keeps it.")

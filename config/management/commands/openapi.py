@@ -9,12 +9,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.compatibility import breaks
 from config.openapi import document
+from config.terminal import ShowsExamples
 
 PROMISED = Path(settings.BASE_DIR) / "docs" / "openapi.json"
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     help = "Write docs/openapi.json. Refuses what would break callers, unless --breaking says so."
+    examples = """
+  manage.py openapi
+  manage.py openapi --breaking
+"""
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:

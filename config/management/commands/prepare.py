@@ -12,13 +12,20 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
+from config.terminal import ShowsExamples
 
-class Command(BaseCommand):
+
+class Command(ShowsExamples, BaseCommand):
     help = (
         "Make the database's roles (when SUPERUSER_DATABASE_URL says who may), migrate, make the"
         " partitions of the next days, and see to an operator's account and a platform key for this"
         " machine. May be run again."
     )
+    examples = """
+  manage.py prepare
+  SUPERUSER_DATABASE_URL=postgresql://… manage.py prepare
+"""
+    exit_codes = "0 done; 1 when the database is not as it must be."
     requires_system_checks: list[str] = []  # They take longer than all of the rest.
 
     def handle(self, *args: Any, **options: Any) -> None:

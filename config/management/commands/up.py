@@ -6,9 +6,17 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from config.terminal import ShowsExamples
 
-class Command(BaseCommand):
+
+class Command(ShowsExamples, BaseCommand):
     help = "Start everything on this machine, and keep it running until Ctrl-C."
+    examples = """
+  manage.py up
+  PORT=8010 manage.py up
+  WEBHOOK_OPEN_DESTINATIONS=127.0.0.1:9000 manage.py up
+"""
+    exit_codes = "0 after a stop; 1 when it could not start."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -9,6 +9,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
+from config.terminal import ShowsExamples
+
 
 class Backfill(Protocol):
     """A kind of backfill; SLIPWAY["BACKFILLS"] names it by its dotted path."""
@@ -25,10 +27,15 @@ class Backfill(Protocol):
         """Fill it; yields a word for each as it is done."""
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     """Exit codes: 0 done, or nothing to do; 1 refused."""
 
     help = "Give the tenants that exist what was added later."
+    examples = """
+  manage.py backfill provisioning --step loyalty --dry-run
+  manage.py backfill provisioning --step loyalty
+  manage.py backfill events --endpoint ep_… --since 2026-03-01
+"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")

@@ -8,14 +8,20 @@ from typing import Any
 import uvloop
 from django.core.management.base import BaseCommand
 
+from config.terminal import ShowsExamples
 from jobs.engine import garbage
 from jobs.engine.drainer import Drainer
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     """Serve all queues until SIGTERM or SIGINT, then finish what runs; a second one ends it."""
 
     help = "Do the work that is queued, until told to stop."
+    examples = """
+  manage.py drain
+  manage.py drain --grace 30
+"""
+    exit_codes = "0 after a stop; 1 when it could not start."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(

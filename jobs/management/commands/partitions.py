@@ -8,14 +8,20 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import connections
 
+from config.terminal import ShowsExamples
 from jobs import partitions
 from jobs.partitions import Partitioned
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     """Runs as the owner, hourly: by beat (jobs.tasks), or by any scheduler. Idempotent."""
 
     help = "Make partitions 14 days ahead, drop those older than RETENTION."
+    examples = """
+  manage.py partitions --dry-run
+  manage.py partitions --json
+"""
+    exit_codes = "0 done; 1 when a table stays locked: the next run tries again."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Only say what would be done.")

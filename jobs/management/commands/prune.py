@@ -6,13 +6,18 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from config.terminal import ShowsExamples
 from jobs import pruning
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     """Runs as the operator, hourly: by beat (jobs.tasks), or by any scheduler. Idempotent."""
 
     help = "Delete finished works, resolved dead letters and the like, older than RETENTION."
+    examples = """
+  manage.py prune --dry-run
+  manage.py prune --json
+"""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")

@@ -5,15 +5,22 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from config.terminal import ShowsExamples
 from onboarding import reconciling
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     """Exit codes: 0 ledger and world agree (or were made to), 3 they differ and were left so."""
 
     help = (
         "Compare the ledger of provisioned resources with the world, and mend what can be mended."
     )
+    examples = """
+  manage.py reconcile --dry-run
+  manage.py reconcile --tenant 42
+  manage.py reconcile --remove-orphans --json
+"""
+    exit_codes = "0 they agree, or were made to; 3 they differ and were left so."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Look, and change nothing.")

@@ -7,15 +7,21 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django_tenants.management.commands.migrate_schemas import MigrateSchemasCommand
 
+from config.terminal import ShowsExamples
 from tenants import schemas
 from tenants.context import POOL
 from tenants.postgres.keys import install_context_key
 
 
-class Command(MigrateSchemasCommand):  # type: ignore[misc]
+class Command(ShowsExamples, MigrateSchemasCommand):  # type: ignore[misc]
     """django-tenants' command asks the tenant rows; pooled tenants have no schema to migrate."""
 
     help = "Bring the public schema, the pool and every dedicated tenant's schema up to date."
+    examples = """
+  manage.py migrate
+  manage.py migrate --plan
+  manage.py migrate --schema t_42
+"""
 
     def handle(self, *args: Any, **options: Any) -> None:
         if "owner" not in settings.DATABASES:

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from psycopg import conninfo
 
+from config.terminal import ShowsExamples
 from tenants import roles
 
 PASSWORDS = {
@@ -16,11 +17,15 @@ PASSWORDS = {
 }
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     help = (
         "Make the four database roles and the database, with the passwords that the DATABASE_URLs"
         " of the environment have. Needs a superuser's address once; may be run again."
     )
+    examples = """
+  manage.py roles --superuser-url postgresql://postgres:…@db/postgres
+  SUPERUSER_DATABASE_URL=postgresql://… manage.py roles
+"""
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -7,15 +7,23 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.problems import Problem
+from config.terminal import ShowsExamples
 from tenants import keys, services
 from tenants.models import PlatformKey, Tenant
 from tenants.states import TenantStatus
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     """Exit codes: 0 done, or nothing to do; 1 refused."""
 
     help = "List, suspend and reopen tenants; make and revoke the platform's keys."
+    examples = """
+  manage.py tenants list --status suspended
+  manage.py tenants suspend acme --reason "unpaid since May"
+  manage.py tenants reopen acme --reason "paid"
+  manage.py tenants make-key billing --scope tenants:read --scope events:write
+  manage.py tenants revoke-key slp_h6qmec5yxv62 --reason "leaked"
+"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")

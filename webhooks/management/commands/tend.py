@@ -6,13 +6,18 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from config.terminal import ShowsExamples
 from webhooks import tending
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     """Runs as the operator, each minute: by beat (webhooks.tasks), or by any scheduler."""
 
     help = "Disable endpoints that have only failed for days; hold what disabled ones are not told."
+    examples = """
+  manage.py tend --dry-run
+  manage.py tend --json
+"""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")

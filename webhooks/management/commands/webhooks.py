@@ -1,34 +1,27 @@
 """manage.py webhooks: a receiver for development, and a check of a captured request."""
 
-import argparse
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from config.terminal import ShowsExamples
 from webhooks import listening
 
 EXAMPLES = """
-examples:
   manage.py webhooks listen --secret whsec_… --port 9000
   manage.py webhooks listen --secret whsec_… --forward http://127.0.0.1:8001/hooks
   manage.py webhooks verify --secret whsec_… --headers headers.txt --body body.json
 
 Slipway sends to a listener on this machine only when WEBHOOK_OPEN_DESTINATIONS names it
 (127.0.0.1:9000).
-
-exit codes: 0 verified, or told to stop; 1 not verified; 2 it cannot be read.
 """
 
 
-class Command(BaseCommand):
+class Command(ShowsExamples, BaseCommand):
     help = "Receive webhooks on this machine and verify them; verify a captured one."
+    examples = EXAMPLES
+    exit_codes = "0 verified, or told to stop; 1 not verified; 2 it cannot be read."
     requires_system_checks: list[str] = []
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        parser.epilog = EXAMPLES
-        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
