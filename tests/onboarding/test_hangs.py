@@ -60,7 +60,7 @@ def test_it_provisions_in_a_bucket_and_undoes_it_there(platform, operator, in_bu
 def test_it_gives_up_on_a_hanging_bucket_long_before_the_steps_deadline(
     platform, operator, in_bucket, monkeypatch
 ):
-    monkeypatch.setattr(files, "READ_SECONDS", 0.5)
+    monkeypatch.setattr("tenants.files.READ_SECONDS", 0.5)
     claim = take(operator, world.request_id_of(platform.sign_up()))
     in_bucket.hang_for.add(f"t_{claim.tenant_id}")
     files.storage().is_bounded = False  # It was bounded with the real number.
