@@ -154,7 +154,14 @@ def decode(
 
     Raises BodyTooLarge, UnsupportedMediaType, BadRequest; InvalidRequest with every field's error.
     """
-    body = read_body(request, limit=limit)
+    return decode_json(read_body(request, limit=limit), shape, lines=lines)
+
+
+def decode_json(body: bytes, shape: type[S], *, lines: bool = False) -> S:
+    """As `decode`, of JSON that did not come as a request's body.
+
+    Raises BadRequest; InvalidRequest with every field's error.
+    """
     _check_depth(body)
     try:
         decoded: S = _decoder(shape).decode(body)

@@ -1,7 +1,8 @@
 """The OpenAPI document, made from what the views already say of themselves.
 
-A view's `bodies` maps methods to the Structs that `decode` reads. Its `answers` maps them to what
-they answer: a TypedDict (with 200), or status codes and their TypedDicts, None for no body. Its
+A view's `bodies` maps methods to the Structs that `decode` reads, its `uploads` to the media types
+of files. Its `answers` maps them to what they answer: a TypedDict (with 200),
+or status codes (with a media type, where it is no JSON) and their TypedDicts, None for no body. Its
 `filters` names the query parameters of GET, `parameters` others ({"DELETE": {"reason": "query"}}),
 its `scopes` the scopes. Served at /v1/openapi.json; made once in each process.
 """
@@ -54,6 +55,8 @@ class LeanSchema(AutoSchema):
     """Reads what a LeanAPIView says of itself. DRF serializers work as ever."""
 
     def get_request_serializer(self) -> Any:
+        if kinds := getattr(self.view, "uploads", {}).get(self.method):
+            return {kind: {"type": "string", "format": "binary"} for kind in kinds}
         shape = getattr(self.view, "bodies", {}).get(self.method)
         return None if shape is None else {"application/json": self._schema_of(shape)}
 
@@ -63,7 +66,13 @@ class LeanSchema(AutoSchema):
             answers = {204 if self.method == "DELETE" else 200: answers}
         self._register("Problem", _PROBLEM)
         problem = {"$ref": _REFERENCE.format(name="Problem")}
-        described = {str(status): self._schema_of(shape) for status, shape in answers.items()}
+        described = {
+            # (200, "text/csv") where it is no JSON.
+            (str(status[0]), status[1]) if isinstance(status, tuple) else str(status): (
+                self._schema_of(shape)
+            )
+            for status, shape in answers.items()
+        }
         return described | {("4XX", "application/problem+json"): problem}
 
     def get_override_parameters(self) -> list[Any]:

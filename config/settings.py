@@ -352,6 +352,7 @@ SLIPWAY: dict[str, Any] = {
         "onboarding.reap": {"step": "onboarding.reaping.undo"},
         "webhooks.notice": {"step": "webhooks.operational.notice"},
         "webhooks.move": {"step": "webhooks.moving.run"},
+        "customers.import": {"step": "customers.importing.run"},
     },
     "BACKFILLS": {
         "provisioning": "onboarding.backfill.Provisioning",
@@ -389,6 +390,11 @@ SLIPWAY: dict[str, Any] = {
         "held_most": 10_000,  # Deliveries that a disabled endpoint keeps; the oldest go first.
         "catalogue_only": False,  # Whether events of types outside the catalogue are refused.
     },
+    "CUSTOMERS": {
+        "import_bytes": 100 * 1024 * 1024,  # Of one file.
+        "imports_most": 10,  # Of a tenant's, not finished.
+        "rejected_most": 10_000,  # Rows of one import of which is kept why they were not taken.
+    },
     # Event types of the project's own, beside those that the platform adds by the API:
     # name → {"description": …, "schema": JSON Schema of its data}; see webhooks.catalogue.
     "EVENT_TYPES": {},
@@ -401,6 +407,7 @@ SLIPWAY: dict[str, Any] = {
         "works": 30,  # Finished jobs, and replays.
         "letters": 90,  # Resolved dead letters.
         "payloads": 90,  # Events, what they say, and finished deliveries.
+        "imports": 30,  # Finished imports of customers; they go when the tenant begins another.
     },
     # Tables with a partition a day (jobs.partitions): parent → retention, and what must be done
     # before a day may go.

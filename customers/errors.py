@@ -15,3 +15,39 @@ class ExternalIdTaken(Problem):
 
     status = 409
     code = "external_id_taken"
+
+
+class ImportNotFound(Problem):
+    """There is no such import."""
+
+    status = 404
+    code = "import_not_found"
+
+
+class BadFile(Problem):
+    """This file cannot be imported."""
+
+    status = 400
+    code = "bad_file"
+
+
+class TooManyImports(Problem):
+    """Too many of your imports are not finished."""
+
+    status = 409
+    code = "too_many_imports"
+
+
+class AlreadyFinished(Problem):
+    """It is finished already."""
+
+    status = 409
+    code = "already_finished"
+
+
+class IdempotencyConflict(Problem):
+    """This Idempotency-Key was used for another file."""
+
+    # draft-ietf-httpapi-idempotency-key-header, section 2.7: same key, other payload.
+    status = 422
+    code = "idempotency_key_reused"

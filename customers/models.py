@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from config.ids import uuid7
 from tenants.context import current_tenant_id
@@ -55,3 +56,78 @@ class Customer(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class Import(models.Model):
+    """A file of customers that is being taken in, and how far it is (customers.importing).
+
+    The position and the counts are written in the transaction that writes the rows they tell of.
+    """
+
+    class Format(models.TextChoices):
+        CSV = "csv"
+        JSONL = "jsonl"
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    format = models.CharField(max_length=5, choices=Format.choices)
+    file = models.CharField(max_length=200)  # In the tenants' storage; gone when it is finished.
+    size = models.BigIntegerField()  # Bytes.
+    digest = models.BinaryField()  # SHA-256 of the file.
+    idempotency_key = models.BinaryField(null=True)  # config.idempotency, for as long as it keeps.
+    actor = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now())
+    cancelled_at = models.DateTimeField(null=True)
+
+    # ---- The job's ----
+    place = models.BigIntegerField(default=0)  # Bytes that are done.
+    line = models.BigIntegerField(default=0)  # Lines that are done.
+    read = models.BigIntegerField(default=0)
+    created = models.BigIntegerField(default=0)
+    updated = models.BigIntegerField(default=0)
+    unchanged = models.BigIntegerField(default=0)  # They said what was known already.
+    rejected = models.BigIntegerField(default=0)
+    error = models.CharField(max_length=500, blank=True)  # Why it could not go on.
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("tenant_id", "idempotency_key", name="customer_import_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.format} {self.pk}: {self.status}"
+
+    @property
+    def status(self) -> str:
+        """`pending`, `running`, `finished`, `failed` or `cancelled`."""
+        if self.finished_at is None:
+            return "pending" if self.started_at is None else "running"
+        if self.cancelled_at is not None:
+            return "cancelled"
+        return "failed" if self.error else "finished"
+
+
+class RejectedRow(models.Model):
+    """A row of an import that was not taken, and why. What stood in it is not kept."""
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    of = models.ForeignKey(
+        Import, models.CASCADE, db_constraint=False, db_index=False, related_name="rejected_rows"
+    )
+    line = models.BigIntegerField()  # Of the file, from 1: where the row begins.
+    reason = models.CharField(max_length=500)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("tenant_id", "of", "line", name="customer_rejected_line"),
+        ]
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"

@@ -1,6 +1,12 @@
 """Phone numbers in one form: E.164."""
 
+import re
+from functools import cache
+from typing import NamedTuple
+
 import phonenumbers
+
+_PLAIN = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 class InvalidPhone(ValueError):
@@ -12,6 +18,10 @@ def normalise(text: str) -> str:
 
     Raises InvalidPhone.
     """
+    return text if _is_normal(text) else _parsed(text)
+
+
+def _parsed(text: str) -> str:
     number = "+" + text.strip()[2:] if text.strip().startswith("00") else text.strip()
     try:
         parsed = phonenumbers.parse(number, None)
@@ -20,3 +30,41 @@ def normalise(text: str) -> str:
     if not phonenumbers.is_possible_number(parsed):
         raise InvalidPhone(text)
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+class _Plan(NamedTuple):
+    """What a country's plan says of its numbers: their lengths, and how none of them begins."""
+
+    lengths: frozenset[int]
+    prefix: re.Pattern[str]
+
+
+def _is_normal(text: str) -> bool:
+    """Whether parsing would surely give back the text itself.
+
+    A twentieth of what parsing costs, which is most of what the row of an import does. Whatever is
+    not as plain as that is parsed.
+    """
+    if not _PLAIN.fullmatch(text):
+        return False
+    for digits in (1, 2, 3):
+        plan = _plan(int(text[1 : 1 + digits]))
+        if plan is not None:
+            national = text[1 + digits :]
+            return len(national) in plan.lengths and not plan.prefix.match(national)
+    return False
+
+
+@cache
+def _plan(country_code: int) -> _Plan | None:
+    """The plan of a calling code, None when nobody has it. There are fewer than 1,000."""
+    region = phonenumbers.region_code_for_country_code(country_code)
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(country_code, region)
+    if metadata is None or metadata.general_desc is None:
+        return None
+    prefix = metadata.national_prefix_for_parsing
+    # A leading zero is kept in some countries and dropped in others: parsed, all of them.
+    return _Plan(
+        frozenset(metadata.general_desc.possible_length),
+        re.compile(f"0|(?:{prefix})" if prefix else "0"),
+    )

@@ -1,8 +1,12 @@
 from django.urls import path
 
-from customers import views
+from customers.views import customers, imports
 
 urlpatterns = [
-    path("v1/customers", views.Customers.as_view(), name="customers"),
-    path("v1/customers/<str:customer_id>", views.OneCustomer.as_view(), name="customer"),
+    path("v1/customers", customers.Customers.as_view(), name="customers"),
+    # Before what takes any word for an id.
+    path("v1/customers/imports", imports.Imports.as_view()),
+    path("v1/customers/imports/<str:import_id>", imports.OneImport.as_view()),
+    path("v1/customers/imports/<str:import_id>/rejected", imports.RejectedRows.as_view()),
+    path("v1/customers/<str:customer_id>", customers.OneCustomer.as_view(), name="customer"),
 ]

@@ -99,6 +99,7 @@ class World:
         event = self.call("post", "/v1/events", b'{"type":"a","data":{}}', caller="tenant").json()
         told = self.call("get", f"/v1/events/{event['id']}", caller="tenant").json()
         replay = self.call("post", "/v1/replays", b'{"reason":"Odd."}', caller="tenant")
+        brought = self.send_file("/v1/customers/imports", b"external_id\nodd\n")
         self.known = {
             "customer_id": made.json()["id"],
             "key_id": self.call("post", "/v1/keys", wish, caller="tenant").json()["id"],
@@ -109,6 +110,7 @@ class World:
             "event_id": event["id"],
             "delivery_id": told["deliveries"][0]["id"],
             "replay_id": replay.json()["id"],
+            "import_id": brought.json()["id"],
         }
 
     def sign_up(self) -> bytes:
@@ -120,6 +122,9 @@ class World:
             method.upper(), path, body, content_type="application/json",
             headers=self.headers(caller, **headers),
         )  # fmt: skip
+
+    def send_file(self, path: str, body: bytes):
+        return self.client.post(path, body, content_type="text/csv", headers=self.headers("tenant"))
 
     def headers(self, caller: str, **headers: str) -> dict[str, str]:
         if caller == "stranger":
@@ -209,9 +214,16 @@ WHOLE = {
     "url": "https://example.com/",
 }  # fmt: skip
 BODIES = [
-    (method, path, described["requestBody"]["content"]["application/json"]["schema"]["$ref"])
+    (
+        method,
+        path,
+        DOCUMENT["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"][
+            "$ref"
+        ],
+    )
     for method, path in OPERATIONS
-    if "requestBody" in (described := DOCUMENT["paths"][path][method])
+    if "application/json"
+    in DOCUMENT["paths"][path][method].get("requestBody", {}).get("content", {})
 ]
 
 

@@ -18,12 +18,6 @@ ADA = {
 }
 
 
-@pytest.fixture(params=["pooled", "dedicated"])
-def home(request, make_tenant):
-    """A tenant of each home: every test that uses it runs against both."""
-    return make_tenant(request.param)
-
-
 class Api:
     """The customers API with one key."""
 

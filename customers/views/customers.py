@@ -26,7 +26,7 @@ from customers import services
 from customers.errors import CustomerNotFound
 from customers.models import Consent, Customer
 from customers.phones import normalise
-from customers.serializers import (
+from customers.serializers.customers import (
     CustomerAnswer,
     CustomerChange,
     amount,
