@@ -229,12 +229,20 @@ def banner(settings: Any, *, took: float) -> str:
   Events         {settings.STREAM_URL}
   Platform key   {key}   ({key_file})
   Mail, logs     {state}/mail   {state}/logs
+  Webhooks       to public https{_opened(settings)}
 
   Sign a tenant up:
 
   curl -i {settings.PUBLIC_URL}/v1/onboard -H 'Content-Type: application/json' -d '{body}'
 
 ready in {took:.1f} s at {settings.PUBLIC_URL} (Ctrl-C stops everything)"""
+
+
+def _opened(settings: Any) -> str:
+    """Where else than to the public a webhook may go, or which variable says so."""
+    opened = settings.WEBHOOK_OPEN_DESTINATIONS
+    pairs = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in opened]
+    return f", and to {', '.join(pairs)}" if pairs else " alone (WEBHOOK_OPEN_DESTINATIONS)"
 
 
 if __name__ == "__main__":
