@@ -33,9 +33,13 @@ where w.id = any(%s) and w.state = any(%s) and ({condition}) order by w.id for u
 MOVE = """
 update {table} w set state = %s, due_at = now(), losses = 0,
   finished_at = case when {finished} then now() end,
-  priority = coalesce(%s, w.priority), max_attempts = least(w.attempts + g.budget, {most})
+  priority = coalesce(%s, w.priority), max_attempts = least(w.attempts + g.budget, {most}){place}
 from json_to_recordset(%s::json) g(id uuid, budget int) where w.id = g.id
 """
+
+# Its place in an ordered lane is past: with it, it would be the head, before all fresh work. A dead
+# one keeps its place, since what is behind it still waits for it.
+NO_PLACE = ", seq = case when w.state = any('{{{finished}}}') then null else w.seq end"
 
 RESOLVE = """
 update jobs_deadletter set resolved_at = now(), resolved_by = %s, resolution = %s, why = %s
@@ -143,7 +147,10 @@ def _locked(of: Queue, ids: Collection[UUID], act: Act, using: str) -> list[Any]
 def _move(of: Queue, ids: Sequence[UUID], act: Act, using: str) -> None:
     replayed = act.resolution == Resolution.REPLAYED
     rows = [{"id": id_, "budget": n} for id_, n in _budgets(of, ids, act, using).items()]
-    statement = MOVE.format(table=of.table, most=MOST_ATTEMPTS, finished=act.after in FINISHED)
+    place = NO_PLACE.format(finished=",".join(FINISHED)) if replayed and of.model.ordered else ""
+    statement = MOVE.format(
+        table=of.table, most=MOST_ATTEMPTS, finished=act.after in FINISHED, place=place
+    )
     priority = int(Priority.REPLAY) if replayed else None
     _execute(using, statement, [str(act.after), priority, orjson.dumps(rows).decode()])
 

@@ -7,6 +7,7 @@ import pytest
 
 from jobs import services
 from jobs.errors import ReasonMissing
+from jobs.models import Lane
 from tests.chaos.conftest import open_yard, until
 from tests.webhooks.hooks import bury, came_to, draining, letter_of
 
@@ -64,6 +65,25 @@ def test_a_dead_head_that_is_replayed_goes_first(hooks):
         until(lambda: hook.states == ["succeeded"] * 3, 10)
     assert hook.numbers == [0, 0, 1, 2]
     assert len(set(hook.inbox.counts)) == 3  # The replay had the id of the first try.
+
+
+def test_what_was_finished_and_is_replayed_goes_behind_fresh_work(hooks):
+    hook = hooks.endpoint(ordered=True)
+    one_at_a_time = Lane(tenant_id=hooks.tenant.pk, key=hook.endpoint.lane, window=1)
+    one_at_a_time.save(using="operator", force_insert=True)
+    for n in range(3):
+        hooks.publish(n=n)
+    with draining():
+        until(lambda: hook.states == ["succeeded"] * 3, 10)
+    for done in hook.deliveries:
+        again = {"queue": "deliveries", "work_id": done.pk, "actor": "operator:a"}
+        services.replay_work(**again, reason="They lost them.")
+    assert [one.seq for one in hook.deliveries] == [None] * 3
+    hooks.publish(n=100)
+    with draining():
+        until(lambda: hook.states == ["succeeded"] * 4, 10)
+    assert hook.numbers[:4] == [0, 1, 2, 100]
+    assert sorted(hook.numbers[4:]) == [0, 1, 2]
 
 
 def test_a_throttled_head_stays_the_head(hooks):
