@@ -13,6 +13,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from config.ids import InvalidId, parse_id
+from config.moments import utc
 from jobs import selection
 from jobs.errors import UnknownQueue
 from jobs.models import DeadLetter
@@ -109,4 +110,4 @@ def tenant_named(reference: str) -> int:
 def moment(text: str) -> datetime:
     """A time as the terminal gives it; without a zone it is UTC. Raises ValueError."""
     read = datetime.fromisoformat(text)
-    return read if read.tzinfo else read.replace(tzinfo=UTC)
+    return utc(read if read.tzinfo else read.replace(tzinfo=UTC))

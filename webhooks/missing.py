@@ -114,7 +114,8 @@ class Deliveries:
 
 def _values(selection: Selection, *, place: str = "") -> dict[str, Any]:
     days = int(settings.SLIPWAY["RETENTION"]["payloads"])
-    since = selection.since or timezone.now() - timedelta(days=days)
+    oldest = timezone.now() - timedelta(days=days)
+    since = max(selection.since or oldest, oldest)  # Year 1 has no day before it.
     event, _, endpoint = place.partition("/")
     return {
         "tenant": selection.tenant_id,

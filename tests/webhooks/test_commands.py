@@ -125,6 +125,7 @@ def test_it_chooses_by_tenant_endpoint_type_reason_and_id(desk, client, other_te
         ["--id", "evt_1"],
         ["--state", "succeeded"],  # Of all tenants.
         ["--missing"],
+        ["--since", "0001-01-01T00:00+14:00"],  # Before the first year of UTC.
         [],  # No reason.
     ],
 )

@@ -249,6 +249,19 @@ def test_the_filter_decides_as_it_does_when_an_event_is_published(desk, engine, 
     assert len([one for one in desk.deliveries() if one.endpoint_id == late.pk]) == 2 * heard
 
 
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("until", [None, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_the_first_and_the_last_moment_are_times_like_others(desk, since, until):
+    desk.publish()
+    desk.endpoint()
+    bounds = {"since": since, "until": until}
+    found = 1 if since.startswith("0001") and not str(until).startswith("0001") else 0
+    for missing in (True, False):
+        counted = desk.post("replays", missing=missing, dry_run=True, **bounds)
+        assert (counted.status_code, counted.json()["count"]) == (200, found * missing)
+    assert desk.post("replays", missing=True, reason=WHY, **bounds).status_code == 202
+
+
 def test_missing_is_bounded_by_time_type_and_endpoint(desk, engine):
     first = desk.publish()
     other = desk.publish("user.joined")
