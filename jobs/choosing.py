@@ -43,7 +43,14 @@ class Choice:
         parser.add_argument(
             "--dead-reason", choices=DeadLetter.Reason.values, default="", help="Why it is dead."
         )
-        parser.add_argument("--state", action="append", choices=State.values, dest="states")
+        parser.add_argument(
+            "--state",
+            action="append",
+            choices=State.values,
+            dest="states",
+            metavar="STATE",
+            help="These instead of dead ones, of one tenant: succeeded, held …; may be repeated.",
+        )
         parser.add_argument("--since", type=moment, help="Made at this time or later (RFC 3339).")
         parser.add_argument("--until", type=moment, help="Made before this time.")
         parser.add_argument("--id", action="append", dest="ids", default=[], help="One of these.")

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
-from config.terminal import ShowsExamples
+from config.terminal import HelpFormatter, ShowsExamples
 
 
 class Backfill(Protocol):
@@ -41,7 +41,9 @@ class Command(ShowsExamples, BaseCommand):
         kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
         for name, path in settings.SLIPWAY["BACKFILLS"].items():
             backfill: Backfill = import_string(path)()
-            kind = kinds.add_parser(name, help=backfill.help)
+            kind = kinds.add_parser(
+                name, help=backfill.help, epilog=self.epilog(), formatter_class=HelpFormatter
+            )
             kind.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")
             kind.add_argument("--json", action="store_true", help="Answer as one JSON object.")
             backfill.add_arguments(kind)

@@ -12,6 +12,9 @@ from tenants import keys, services
 from tenants.models import PlatformKey, Tenant
 from tenants.states import TenantStatus
 
+WHY = "For the audit trail."
+NOTHING = "Look, and change nothing."
+
 
 class Command(ShowsExamples, BaseCommand):
     """Exit codes: 0 done, or nothing to do; 1 refused."""
@@ -28,20 +31,20 @@ class Command(ShowsExamples, BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
         listing = acts.add_parser("list", help="Tenants, newest first.")
-        listing.add_argument("--status", choices=TenantStatus.values)
-        listing.add_argument("--limit", type=int, default=50)
+        listing.add_argument("--status", choices=TenantStatus.values, help="In this state alone.")
+        listing.add_argument("--limit", type=int, default=50, help="How many, at most (50).")
         for act in ("suspend", "reopen"):
             moving = acts.add_parser(act, help=f"{act.title()} one tenant.")
-            moving.add_argument("slug")
-            moving.add_argument("--reason", required=True)
-            moving.add_argument("--dry-run", action="store_true")
+            moving.add_argument("slug", help="The tenant's, such as acme.")
+            moving.add_argument("--reason", required=True, help=WHY)
+            moving.add_argument("--dry-run", action="store_true", help=NOTHING)
         making = acts.add_parser("make-key", help="Make a key of the platform's; shown once.")
-        making.add_argument("name")
+        making.add_argument("name", help="Who has it: a back end, a person.")
         making.add_argument("--scope", action="append", dest="scopes", help="All, unless named.")
         ending = acts.add_parser("revoke-key", help="End a key of the platform's.")
-        ending.add_argument("prefix")
-        ending.add_argument("--reason", required=True)
-        ending.add_argument("--dry-run", action="store_true")
+        ending.add_argument("prefix", help="What it begins with: slp_… up to the second _.")
+        ending.add_argument("--reason", required=True, help=WHY)
+        ending.add_argument("--dry-run", action="store_true", help=NOTHING)
         for command in acts.choices.values():
             command.add_argument("--json", action="store_true", help="Answer as one JSON value.")
 
