@@ -25,6 +25,7 @@ MEASUREMENTS = {
     "deliveries": "benchmarks.delivering",
     "fairness": "benchmarks.fairness",
     "publish": "benchmarks.publishing",
+    "import": "benchmarks.importing",
     "idle": "benchmarks.idle",
 }
 
@@ -67,13 +68,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Ratios from one run, on a Postgres (durable), a Valkey and processes of the"
-        " run's own. Takes less than ten minutes; a quiet machine gives steadier numbers.",
+        " run's own. Takes a quarter of an hour; a quiet machine gives steadier numbers.",
     )
     parser.add_argument(
         "--only", action="append", choices=MEASUREMENTS, metavar="NAME",
         help=f"one of {', '.join(MEASUREMENTS)}; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="less of everything, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="less of everything, in five minutes")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print the table of the docs")
