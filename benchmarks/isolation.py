@@ -71,7 +71,7 @@ def _round(
     """Both sides ask the same of the same tenants, in an order that chance decides."""
     samples: Samples = {kind: ([], []) for kind in (*QUERIES, "enter")}
     for tenant in random.sample(sorted(ids), TURNS):
-        samples["enter"][0].append(_enter(on, tenant))
+        samples["enter"][0].append(enter(on, tenant))
         for id_ in ids[tenant]:
             for kind, query in QUERIES.items():
                 values = {"tenant": tenant, "id": id_}
@@ -99,7 +99,7 @@ def _ask(connection: psycopg.Connection[Any], statement: str, values: dict[str, 
     return took
 
 
-def _enter(connection: psycopg.Connection[Any], tenant: int) -> float:
+def enter(connection: psycopg.Connection[Any], tenant: int) -> float:
     """Sign a context and enter it, as tenants.postgres does before a query of another tenant."""
     from django.conf import settings
 

@@ -18,6 +18,7 @@ class Size:
     deliveries: int  # Of a round.
     flood: int  # Deliveries of one tenant that are in the way of others'.
     of_bystander: int  # Events of each of these others, in a round.
+    imported: int  # Customers, of one file.
 
 
 FULL = Size(
@@ -32,6 +33,7 @@ FULL = Size(
     deliveries=6_000,
     flood=100_000,
     of_bystander=10,
+    imported=100_000,
 )
 QUICK = Size(
     rounds=3,
@@ -45,4 +47,5 @@ QUICK = Size(
     deliveries=2_000,
     flood=10_000,
     of_bystander=4,
+    imported=20_000,
 )

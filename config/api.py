@@ -32,10 +32,10 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 # The cheap look at a body that may hold a control character (as an escape, or as itself) or a
 # number of more than 64 bits.
-_ODD = re.compile(
+_ODD_CHARACTER = re.compile(
     rb"\\u00[01][0-9a-fA-F]|\\u007[fF]|\\u00[89][0-9a-fA-F]|\\[bfnrt]|\x7f|\xc2[\x80-\x9f]"
-    rb"|[0-9]{19}|[0-9][eE]\+?[0-9]"
 )
+_ODD_NUMBER = re.compile(rb"[0-9](?:[0-9]{18}|[eE]\+?[0-9])")
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 _LARGEST_NUMBER = 2**63  # Beyond it JSON's readers and writers disagree, ours among them.
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -71,7 +71,7 @@ class JSONParser(BaseParser):
         request = (parser_context or {})["request"]
         body = read_body(request)
         value = _loads(body)
-        errors = list(_odd_errors(value, "")) if _ODD.search(body) else []
+        errors = list(_odd_errors(value, "")) if _may_be_odd(body) else []
         if errors:
             raise problems.InvalidRequest(errors=errors)
         return value
@@ -167,7 +167,7 @@ def decode_json(body: bytes, shape: type[S], *, lines: bool = False) -> S:
         decoded: S = _decoder(shape).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError.
         raise problems.InvalidRequest(errors=_every_error(body, shape, lines=lines)) from None
-    errors = list(_odd_errors(_loads(body), "", lines)) if _ODD.search(body) else []
+    errors = list(_odd_errors(_loads(body), "", lines)) if _may_be_odd(body) else []
     errors += _flaws(shape, decoded)
     if errors:
         raise problems.InvalidRequest(errors=_one_each(errors))
@@ -202,6 +202,13 @@ def read_body(request: Request | HttpRequest, *, limit: int = BODY_LIMIT) -> byt
 @cache
 def _decoder(shape: type[S]) -> msgspec.json.Decoder[S]:
     return msgspec.json.Decoder(shape)
+
+
+def _may_be_odd(body: bytes) -> bool:
+    """Whether `_odd_errors` must look. Looking for single bytes first is a third of the search."""
+    if (b"\\" in body or b"\x7f" in body or b"\xc2" in body) and _ODD_CHARACTER.search(body):
+        return True
+    return _ODD_NUMBER.search(body) is not None
 
 
 def _check_depth(body: bytes) -> None:

@@ -22,7 +22,7 @@ def neutral(cell: str) -> str:
 
 def plain(cell: str) -> str:
     """The cell as it was before `neutral`."""
-    return cell[1:] if _NEUTRAL.match(cell) else cell
+    return cell[1:] if cell[:1] == "'" and _NEUTRAL.match(cell) else cell
 
 
 def as_csv(rows: Iterable[Sequence[str]]) -> bytes:

@@ -7,7 +7,9 @@ by its lease: killed anywhere, it goes on behind what it wrote, and no row is co
 import itertools
 import posixpath
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import IO, Any
@@ -115,6 +117,23 @@ def judged(rows: Iterator[reading.Row], lines: reading.Lines, *, most: int = CHU
     return chunk
 
 
+def chunks(rows: Iterator[reading.Row], lines: reading.Lines) -> Generator[Chunk, None, None]:
+    """The rows, judged; the next ones while the caller writes these. Raises BadFile."""
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(judged, rows, lines)
+        while not (chunk := coming.result()).ended:
+            coming = beside.submit(judged, rows, lines)
+            yield chunk
+        yield chunk
+
+
+def one_at_a_time() -> None:
+    """Until the transaction ends: two that make the same customers at once would deadlock."""
+    with connection.cursor() as cursor:
+        name = f"{KIND}:{require_tenant().id}"
+        cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+
+
 def run(claim: Claim) -> Outcome:
     """The job `customers.import`."""
     ends_at = min(time.monotonic() + STRETCH, claim.deadline - STRETCH)
@@ -133,9 +152,10 @@ def _go_on(claim: Claim, found: Import, ends_at: float) -> bool:
     try:
         with files.storage().open(found.file) as file:
             lines, rows = reading.read(found.format, file, place=found.place, line=found.line)
-            while time.monotonic() < ends_at:
-                if _write(claim, found.pk, judged(rows, lines)):
-                    return True
+            with closing(chunks(rows, lines)) as judging:
+                while time.monotonic() < ends_at:
+                    if _write(claim, found.pk, next(judging)):
+                        return True
     except BadFile as problem:
         return _give_up(claim, found.pk, reason_of(problem))
     except FileNotFoundError:
@@ -150,7 +170,7 @@ def _write(claim: Claim, import_id: UUID, chunk: Chunk) -> bool:
         found = Import.objects.select_for_update().get(pk=import_id)
         if found.finished_at is not None:
             return True
-        _one_at_a_time()
+        one_at_a_time()
         written = upsert(chunk.taken)
         _reject(found, chunk.rejected)
         Import.objects.filter(pk=import_id).update(
@@ -165,13 +185,6 @@ def _write(claim: Claim, import_id: UUID, chunk: Chunk) -> bool:
             finished_at=Now() if chunk.ended else None,
         )
     return chunk.ended
-
-
-def _one_at_a_time() -> None:
-    """Two imports of a tenant's that make the same customers would deadlock."""
-    with connection.cursor() as cursor:
-        name = f"{KIND}:{require_tenant().id}"
-        cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
 
 
 def _reject(found: Import, rejected: list[tuple[int, str]]) -> None:

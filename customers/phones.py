@@ -1,7 +1,7 @@
 """Phone numbers in one form: E.164."""
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import phonenumbers
@@ -39,6 +39,7 @@ class _Plan(NamedTuple):
     prefix: re.Pattern[str]
 
 
+@lru_cache(maxsize=64)  # Each is asked for twice: to be judged, and to be stored.
 def _is_normal(text: str) -> bool:
     """Whether parsing would surely give back the text itself.
 

@@ -6,8 +6,7 @@ A row of CSV is read as the JSON that it means, so that both go through the API'
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 import orjson
 
@@ -24,8 +23,7 @@ _ATTRIBUTE = "attributes."
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row: its JSON, or why it cannot even be read."""
 
     line: int  # Where it begins, from 1.

@@ -50,8 +50,11 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
     def fields(self) -> dict[str, Any]:
         """The model's fields that the body names, in the form that is stored."""
-        given = {name: getattr(self, name) for name in self.__struct_fields__}
-        fields = {name: value for name, value in given.items() if value is not UNSET}
+        fields = {
+            name: value
+            for name in self.__struct_fields__
+            if (value := getattr(self, name)) is not UNSET
+        }
         if fields.get("phone"):
             fields["phone"] = normalise(fields["phone"])
         if fields.get("email"):

@@ -1,0 +1,93 @@
+"""manage.py customers: a tenant's customers from a file."""
+
+import getpass
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from config.spelling import seen
+from config.terminal import ShowsExamples
+from customers.errors import BadFile
+from customers.loading import Loaded, load
+from customers.models import Import
+from customers.serializers.imports import reason_of
+from tenants.context import tenant_context
+from tenants.models import Tenant
+
+FORMATS = {".csv": Import.Format.CSV, ".jsonl": Import.Format.JSONL, ".ndjson": Import.Format.JSONL}
+
+
+class Command(ShowsExamples, BaseCommand):
+    help = "Take a file of customers in for one tenant: at once, and as often as you like."
+    examples = """
+  manage.py customers import --tenant acme customers.csv --dry-run
+  manage.py customers import --tenant acme customers.jsonl
+"""
+    exit_codes = "0 every row was taken; 1 some were not, or the file cannot be read."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
+        bring = acts.add_parser("import", help="CSV or lines of JSON, by external_id.")
+        bring.add_argument("file", type=Path, help=f"Its name ends in {', '.join(FORMATS)}.")
+        bring.add_argument("--dry-run", action="store_true", help="Judge each row; write none.")
+        for act in acts.choices.values():
+            act.add_argument("--tenant", required=True, help="Its slug.")
+            act.add_argument("--json", action="store_true", help="Answer as one JSON object.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        tenant = Tenant.objects.using("operator").filter(slug=options["tenant"]).first()
+        if tenant is None:
+            raise CommandError(f"There is no tenant {options['tenant']!r}.")
+        with tenant_context(tenant):
+            self._import(options)
+
+    def _import(self, options: dict[str, Any]) -> None:
+        path: Path = options["file"]
+        format = FORMATS.get(path.suffix.lower())
+        if format is None:
+            raise CommandError(f"Name a file that ends in {', '.join(FORMATS)}.")
+        try:
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                loaded = load(
+                    file=file,
+                    format=format,
+                    actor=_actor(),
+                    dry_run=options["dry_run"],
+                    tell=lambda so_far: self._progress(so_far, size, options),
+                )
+        except OSError as error:
+            raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
+        except BadFile as problem:
+            raise CommandError(f"{path} cannot be imported: {reason_of(problem)}") from None
+        self._tell(loaded, options)
+
+    def _progress(self, loaded: Loaded, size: int, options: dict[str, Any]) -> None:
+        if sys.stderr.isatty() and not options["json"]:
+            share = 100 * loaded.place // max(1, size)
+            self.stderr.write(f"\r{share} % {loaded.read} rows", ending="")
+
+    def _tell(self, loaded: Loaded, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(loaded.as_json() | {"dry_run": options["dry_run"]}))
+        else:
+            for line, reason in loaded.reasons:
+                self.stdout.write(f"line {line}: {seen(reason)}")
+            self.stdout.write(_summary(loaded, dry_run=options["dry_run"]))
+        if loaded.rejected:
+            raise CommandError(f"{loaded.rejected} of {loaded.read} rows were rejected.")
+
+
+def _summary(loaded: Loaded, *, dry_run: bool) -> str:
+    if dry_run:
+        return f"{loaded.read - loaded.rejected} of {loaded.read} rows are fine; none was written."
+    counts = loaded.written._asdict() | {"rejected": loaded.rejected}
+    return f"{loaded.read} rows: " + ", ".join(f"{many} {name}" for name, many in counts.items())
+
+
+def _actor() -> str:
+    """Who sits at the terminal, by the name that the machine knows."""
+    return f"system:terminal:{getpass.getuser()}"[:100]
