@@ -5,6 +5,7 @@ alone. In the caller's transaction all chunks are one; outside of any, each stan
 """
 
 from typing import Any
+from uuid import UUID
 
 import orjson
 from django.db import connections, transaction
@@ -33,9 +34,11 @@ update {table} w set state = 'held' from waiting where w.id = waiting.id
 RELEASE = """
 with held as materialized (
   select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s and state = 'held'
+    and id > %(above)s
   order by id limit {most} for update
 )
-update {table} w set state = 'pending', due_at = now() from held where w.id = held.id
+update {table} w set state = 'pending', due_at = now(), throttled_since = null
+from held where w.id = held.id
 """
 
 # The newest `keep` stay. Those below them are dead, each with its letter and its audit entry.
@@ -67,6 +70,7 @@ insert into tenants_auditentry
 select entry, now(), %(tenant)s, 'system:engine', 'work.dead_lettered', %(queue)s || ':' || id,
   'overflow', '{{"state": "held"}}', '{{"state": "dead_letter"}}', '' from given
 """
+_NIL = UUID(int=0)
 _OVERFLOWN = "its lane was shut, and held more than it keeps"
 
 
@@ -78,18 +82,30 @@ def hold(
 
 
 def release(
-    *, queue: str, tenant_id: int, lane: str, most: int | None = None, using: str = OPERATOR
+    *,
+    queue: str,
+    tenant_id: int,
+    lane: str,
+    most: int | None = None,
+    above: UUID | None = None,
+    using: str = OPERATOR,
 ) -> int:
-    """Let what a lane holds, or the oldest `most` of it, run; says how many works that were."""
-    released = _chunks(RELEASE, queue, tenant_id, lane, most=most, using=using)
+    """Let what a lane holds, or the oldest `most` of it, run; says how many works that were.
+
+    Of them, only those whose ids are higher than `above`.
+    """
+    released = _chunks(RELEASE, queue, tenant_id, lane, most=most, above=above, using=using)
     if released:
         wake_after_commit(queue, using=using)
     return released
 
 
-def overflow(*, queue: str, tenant_id: int, lane: str, keep: int) -> int:
-    """Send what a lane holds beyond the newest `keep` to the dead letters; says how many."""
-    return _chunks(OVERFLOW, queue, tenant_id, lane, keep=keep, using=OPERATOR)
+def overflow(*, queue: str, tenant_id: int, lane: str, keep: int, most: int | None = None) -> int:
+    """Send what a lane holds beyond the newest `keep` to the dead letters; says how many.
+
+    Of these, the oldest `most`.
+    """
+    return _chunks(OVERFLOW, queue, tenant_id, lane, keep=keep, most=most, using=OPERATOR)
 
 
 def _chunks(
@@ -101,11 +117,17 @@ def _chunks(
     using: str,
     most: int | None = None,
     keep: int = 0,
+    above: UUID | None = None,
 ) -> int:
     table = queue_named(queue).table
     size = CHUNK if most is None else min(CHUNK, most)
     sql = statement.format(table=table, most=int(size), keep=int(keep))
-    values: dict[str, Any] = {"tenant": tenant_id, "lane": lane, "queue": queue}
+    values: dict[str, Any] = {
+        "tenant": tenant_id,
+        "lane": lane,
+        "queue": queue,
+        "above": above or _NIL,
+    }
     moved = 0
     while True:
         if statement is OVERFLOW:

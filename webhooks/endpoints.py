@@ -152,15 +152,19 @@ def enable(
             return False
         because = endpoint.disabled_reason
         endpoint.disabled_at, endpoint.disabled_reason = None, ""
-        _save(endpoint, "disabled_at", "disabled_reason")
-        move = Move.DISCARD if discard else Move.RELEASE
-        until = moving.last_held(endpoint)
+        if discard:
+            endpoint.discarded_until = moving.newest_waiting(endpoint) or endpoint.discarded_until
+        _save(endpoint, "disabled_at", "disabled_reason", "discarded_until")
+        # What was given up before, and is not all cancelled yet, stays given up.
+        moves = [Move.DISCARD] if endpoint.discarded_until is not None else []
+        moves += [] if discard else [Move.RELEASE]
         count = 0
-        if until is not None:
-            count = moving.begin(endpoint, move, actor=actor, reason=reason, until=until)
+        for move in moves:
+            count += moving.begin(endpoint, move, actor=actor, reason=reason)
         lanes.open_again(endpoint)
         before = {"disabled": True, "because": because}
-        after = {"disabled": False, "held": str(move), "at_once": count}
+        held = Move.DISCARD if discard else Move.RELEASE
+        after = {"disabled": False, "held": str(held), "at_once": count}
         _record(endpoint, "endpoint.enabled", actor, reason, before, after)
     return True
 

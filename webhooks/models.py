@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from config.ids import uuid7
@@ -16,6 +16,21 @@ from tenants.models import Tenant, TenantOwned
 
 # The types of the events that tell how webhooks themselves fare (webhooks.operational).
 OPERATIONAL = ("endpoint.disabled", "delivery.exhausted", "delivery.recovered")
+
+
+NEWEST = F("id").desc(nulls_last=True)
+# States that few deliveries come to, and few leave.
+SET_ASIDE = (
+    State.HELD,
+    State.DEAD_LETTER,
+    State.DISCARDING,
+    State.DISCARDED,
+    State.CANCELLED,
+    State.UNKNOWN,
+)
+# Over a delivery `w` and its endpoint `o`.
+_THERE = """exists (select from public.webhooks_endpoint o where o.tenant_id = w.tenant_id
+  and o.id = w.endpoint_id and {})"""
 
 
 def _owner() -> "models.ForeignKey[Any, Any]":
@@ -80,6 +95,8 @@ class Endpoint(TenantOwned):
     disabled_reason = models.CharField(
         max_length=10, choices=Disabled.choices, blank=True, default="", db_default=""
     )
+    # What waits up to this delivery was given up, and is being cancelled (webhooks.moving).
+    discarded_until = models.UUIDField(null=True)
     deleted_at = models.DateTimeField(null=True)  # Its deliveries are still to be read about.
     created_at = models.DateTimeField(db_default=Now())
     updated_at = models.DateTimeField(db_default=Now())
@@ -97,6 +114,11 @@ class Endpoint(TenantOwned):
                 fields=["tenant", "id"],
                 name="endpoint_disabled",
                 condition=Q(disabled_at__isnull=False) & Q(deleted_at__isnull=True),
+            ),
+            models.Index(
+                fields=["tenant", "id"],
+                name="endpoint_discarding",
+                condition=Q(discarded_until__isnull=False) & Q(deleted_at__isnull=True),
             ),
         ]
 
@@ -179,7 +201,9 @@ class Delivery(Work):
         "custom_headers": "w.custom_headers",
         "timeout": "w.timeout",
         "schedule": "w.schedule",
-        "disabled": "w.disabled_at is not null or w.deleted_at is not null",
+        # Or that this delivery was given up, and is cancelled in a moment.
+        "disabled": "w.disabled_at is not null or w.deleted_at is not null"
+        " or coalesce(taken.id <= w.discarded_until, false)",
         # What becomes of it is told to nobody: else an operational event would beget another.
         "quiet": f"taken.test or coalesce(e.type in {OPERATIONAL}, false)",
     }
@@ -200,6 +224,11 @@ and exists (select from public.webhooks_event e left join public.webhooks_payloa
   where e.tenant_id = w.tenant_id and e.id = w.event_id
   and coalesce(e.kept_payload, p.data) is not null)
 """
+    unreplayable: ClassVar[Mapping[str, str]] = {
+        "endpoint_disabled": _THERE.format("o.disabled_at is not null and o.deleted_at is null"),
+        "endpoint_deleted": _THERE.format("o.deleted_at is not null"),
+        "payload_gone": _THERE.format("true"),
+    }
     typed = """(select e.type from public.webhooks_event e
   where e.tenant_id = w.tenant_id and e.id = w.event_id)"""
 
@@ -239,8 +268,18 @@ and exists (select from public.webhooks_event e left join public.webhooks_payloa
                 name="delivery_held",
                 condition=Q(state=State.HELD),
             ),
-            # An endpoint's deliveries, newest first.
-            models.Index(fields=["tenant", "endpoint", "-id"], name="delivery_of_endpoint"),
+            # An endpoint's deliveries, newest first; a tenant's; and those of a tenant that came
+            # to nothing. By "nulls last", which no other key has, they are read in this order
+            # whatever is planned: never by walking the primary key through all tenants' rows.
+            models.Index("tenant", "endpoint", NEWEST, name="delivery_of_endpoint"),
+            models.Index("tenant", NEWEST, name="delivery_listed"),
+            models.Index(
+                "tenant",
+                "state",
+                NEWEST,
+                name="delivery_set_aside",
+                condition=Q(state__in=SET_ASIDE),
+            ),
             # jobs.pruning: what was finished longest ago.
             models.Index(
                 fields=["finished_at"],
