@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
+from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 
 from config import extensions
@@ -353,6 +354,7 @@ SLIPWAY: dict[str, Any] = {
         "webhooks.notice": {"step": "webhooks.operational.notice"},
         "webhooks.move": {"step": "webhooks.moving.run"},
         "customers.import": {"step": "customers.importing.run"},
+        "customers.export": {"step": "customers.exporting.run"},
     },
     "BACKFILLS": {
         "provisioning": "onboarding.backfill.Provisioning",
@@ -363,10 +365,11 @@ SLIPWAY: dict[str, Any] = {
     "STREAM": "onboarding.stream.application",  # What the `stream` process serves.
     # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
     "BEAT": {
-        "partitions": {"task": "jobs.partitions", "schedule": 3600.0},
-        "prune": {"task": "jobs.prune", "schedule": 3600.0},
-        "reap": {"task": "onboarding.reap", "schedule": 3600.0},
-        "sessions": {"task": "tenants.sessions", "schedule": 86400.0},
+        # By the clock: an interval begins anew with each start of beat, and might never be over.
+        "partitions": {"task": "jobs.partitions", "schedule": crontab(minute="5")},
+        "prune": {"task": "jobs.prune", "schedule": crontab(minute="25")},
+        "reap": {"task": "onboarding.reap", "schedule": crontab(minute="45")},
+        "sessions": {"task": "tenants.sessions", "schedule": crontab(minute="15", hour="3")},
         "tend": {"task": "webhooks.tend", "schedule": 60.0},
     },
     # How often: name → (amount, seconds).
@@ -393,6 +396,7 @@ SLIPWAY: dict[str, Any] = {
     "CUSTOMERS": {
         "import_bytes": 100 * 1024 * 1024,  # Of one file.
         "imports_most": 10,  # Of a tenant's, not finished.
+        "exports_most": 2,  # Likewise.
         "rejected_most": 10_000,  # Rows of one import of which is kept why they were not taken.
     },
     # Event types of the project's own, beside those that the platform adds by the API:
@@ -407,6 +411,7 @@ SLIPWAY: dict[str, Any] = {
         "works": 30,  # Finished jobs, and replays.
         "letters": 90,  # Resolved dead letters.
         "payloads": 90,  # Events, what they say, and finished deliveries.
+        "exports": 7,  # Their files; they go when the tenant begins another.
         "imports": 30,  # Finished imports of customers; they go when the tenant begins another.
     },
     # Tables with a partition a day (jobs.partitions): parent → retention, and what must be done
