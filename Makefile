@@ -35,7 +35,8 @@ bench: $(DEV) ## Measure against the budgets: ratios from one run.
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(DEV) ## The slow tests that kill, freeze and cut off real processes.
-	@SLIPWAY_CHAOS=long exec $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py $(ARGS)
+	@SLIPWAY_CHAOS=long exec $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py \
+	    tests/jobs/test_replaying.py tests/test_odd_input.py $(ARGS)
 
 openapi: $(RUN) ## Write docs/openapi.json, unless it would break callers (ARGS=--breaking).
 	@exec $(BIN)/python manage.py openapi $(ARGS)

@@ -414,7 +414,7 @@ def test_no_sequence_of_events_breaks_the_machine(moves):
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=500 if long else 20,
+            max_examples=500 if long else 12,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
