@@ -51,3 +51,24 @@ class IdempotencyConflict(Problem):
     # draft-ietf-httpapi-idempotency-key-header, section 2.7: same key, other payload.
     status = 422
     code = "idempotency_key_reused"
+
+
+class ExportNotFound(Problem):
+    """There is no such export."""
+
+    status = 404
+    code = "export_not_found"
+
+
+class ExportNotReady(Problem):
+    """This export is not finished."""
+
+    status = 409
+    code = "export_not_ready"
+
+
+class TooManyExports(Problem):
+    """Too many of your exports are not finished."""
+
+    status = 409
+    code = "too_many_exports"

@@ -131,3 +131,27 @@ class RejectedRow(models.Model):
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.reason}"
+
+
+class Export(models.Model):
+    """All customers of the tenant's in a file, for some days (customers.exporting)."""
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    format = models.CharField(max_length=5, choices=Import.Format.choices)
+    actor = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now())
+    file = models.CharField(max_length=200, blank=True)  # In the tenants' storage.
+    rows = models.BigIntegerField(default=0)
+    size = models.BigIntegerField(default=0)  # Bytes.
+    finished_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.format} {self.pk}: {self.status}"
+
+    @property
+    def status(self) -> str:
+        """`pending` or `finished`."""
+        return "pending" if self.finished_at is None else "finished"

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from customers.views import customers, imports
+from customers.views import customers, exports, imports
 
 urlpatterns = [
     path("v1/customers", customers.Customers.as_view(), name="customers"),
@@ -8,5 +8,8 @@ urlpatterns = [
     path("v1/customers/imports", imports.Imports.as_view()),
     path("v1/customers/imports/<str:import_id>", imports.OneImport.as_view()),
     path("v1/customers/imports/<str:import_id>/rejected", imports.RejectedRows.as_view()),
+    path("v1/customers/exports", exports.Exports.as_view()),
+    path("v1/customers/exports/<str:export_id>", exports.OneExport.as_view()),
+    path("v1/customers/exports/<str:export_id>/file", exports.ExportedFile.as_view()),
     path("v1/customers/<str:customer_id>", customers.OneCustomer.as_view(), name="customer"),
 ]

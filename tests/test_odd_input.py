@@ -113,6 +113,9 @@ class World:
             "delivery_id": told["deliveries"][0]["id"],
             "replay_id": replay.json()["id"],
             "import_id": brought.json()["id"],
+            "export_id": self.call("post", "/v1/customers/exports", b"{}", caller="tenant").json()[
+                "id"
+            ],
         }
 
     def sign_up(self) -> bytes:

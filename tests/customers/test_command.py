@@ -65,3 +65,14 @@ def test_it_says_why_it_cannot_begin(tenant, tmp_path):
         command("import", tmp_path / "a.csv", "--tenant", tenant.slug)[1]
     )
     assert "ends in" in str(command("import", tmp_path / "a.txt", "--tenant", tenant.slug)[1])
+
+
+def test_it_exports_what_it_imports(desk, tmp_path):
+    first, second = tmp_path / "first.csv", tmp_path / "second.jsonl"
+    first.write_text(HEADER + ADA + BOB)
+    command("import", first, "--tenant", desk.tenant.slug)
+    told, error = command("export", second, "--tenant", desk.tenant.slug)
+    assert (told, error) == ("2 customers\n", None)
+    told, _ = command("import", second, "--tenant", desk.tenant.slug)
+    assert "2 unchanged" in told
+    assert "cannot be written" in str(command("export", second, "--tenant", desk.tenant.slug)[1])

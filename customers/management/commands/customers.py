@@ -1,4 +1,4 @@
-"""manage.py customers: a tenant's customers from a file."""
+"""manage.py customers: a tenant's customers from a file, and into one."""
 
 import getpass
 import json
@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from config.spelling import seen
 from config.terminal import ShowsExamples
 from customers.errors import BadFile
+from customers.exporting import record, write
 from customers.loading import Loaded, load
 from customers.models import Import
 from customers.serializers.imports import reason_of
@@ -21,19 +22,23 @@ FORMATS = {".csv": Import.Format.CSV, ".jsonl": Import.Format.JSONL, ".ndjson": 
 
 
 class Command(ShowsExamples, BaseCommand):
-    help = "Take a file of customers in for one tenant: at once, and as often as you like."
+    help = (
+        "Take a file of customers in for one tenant, as often as you like; write one of them all."
+    )
     examples = """
   manage.py customers import --tenant acme customers.csv --dry-run
   manage.py customers import --tenant acme customers.jsonl
+  manage.py customers export --tenant acme customers.csv
 """
     exit_codes = "0 every row was taken; 1 some were not, or the file cannot be read."
 
     def add_arguments(self, parser: CommandParser) -> None:
         acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
         bring = acts.add_parser("import", help="CSV or lines of JSON, by external_id.")
-        bring.add_argument("file", type=Path, help=f"Its name ends in {', '.join(FORMATS)}.")
         bring.add_argument("--dry-run", action="store_true", help="Judge each row; write none.")
+        acts.add_parser("export", help="Write all customers to a new file.")
         for act in acts.choices.values():
+            act.add_argument("file", type=Path, help=f"Its name ends in {', '.join(FORMATS)}.")
             act.add_argument("--tenant", required=True, help="Its slug.")
             act.add_argument("--json", action="store_true", help="Answer as one JSON object.")
 
@@ -41,14 +46,25 @@ class Command(ShowsExamples, BaseCommand):
         tenant = Tenant.objects.using("operator").filter(slug=options["tenant"]).first()
         if tenant is None:
             raise CommandError(f"There is no tenant {options['tenant']!r}.")
-        with tenant_context(tenant):
-            self._import(options)
-
-    def _import(self, options: dict[str, Any]) -> None:
         path: Path = options["file"]
         format = FORMATS.get(path.suffix.lower())
         if format is None:
             raise CommandError(f"Name a file that ends in {', '.join(FORMATS)}.")
+        act = self._import if options["act"] == "import" else self._export
+        with tenant_context(tenant):
+            act(path, format, options)
+
+    def _export(self, path: Path, format: Import.Format, options: dict[str, Any]) -> None:
+        try:
+            with path.open("xb") as file:
+                rows = write(file, format)
+        except OSError as error:
+            raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
+        record(actor=_actor(), target="customers", format=format)
+        told = json.dumps({"rows": rows}) if options["json"] else f"{rows} customers"
+        self.stdout.write(told)
+
+    def _import(self, path: Path, format: Import.Format, options: dict[str, Any]) -> None:
         try:
             with path.open("rb") as file:
                 size = path.stat().st_size
