@@ -59,11 +59,14 @@ class Work(TenantOwned):
     state = models.CharField(max_length=12, choices=State.choices, **_both(State.PENDING))
     due_at = models.DateTimeField(db_default=Now())
     attempts = models.SmallIntegerField(**_both(0))
-    max_attempts = models.SmallIntegerField()
+    max_attempts = models.SmallIntegerField()  # To be shown: the policy decides (jobs.retry).
     created_at = models.DateTimeField(db_default=Now())
 
     # ---- The engine's ----
     losses = models.SmallIntegerField(**_both(0))  # In a row: its drainer died in mid-step.
+    # Of the attempts, those that its policy counts no more: before the last replay, and losses.
+    forgiven = models.SmallIntegerField(**_both(0))
+    throttled_since = models.DateTimeField(null=True)  # Its first 429 since made, or replayed.
     lease = models.BigIntegerField(null=True, blank=True)
     drainer = models.BigIntegerField(null=True, blank=True)  # No key: Drainer rows come and go.
     last_error = models.CharField(max_length=500, blank=True, **_both(""))

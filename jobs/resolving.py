@@ -33,7 +33,8 @@ where w.id = any(%s) and w.state = any(%s) and ({condition}) order by w.id for u
 MOVE = """
 update {table} w set state = %s, due_at = now(), losses = 0,
   finished_at = case when {finished} then now() end,
-  priority = coalesce(%s, w.priority), max_attempts = least(w.attempts + g.budget, {most}){place}
+  priority = coalesce(%s, w.priority), max_attempts = least(w.attempts + g.budget, {most}),
+  forgiven = w.attempts, throttled_since = null{place}
 from json_to_recordset(%s::json) g(id uuid, budget int) where w.id = g.id
 """
 

@@ -11,7 +11,8 @@ class RetryPolicy:
     """Exponential backoff with full jitter.
 
     `attempts` in all; delays are drawn from 0 to base * 2^(n-1) seconds, never above `cap`.
-    `window` is how many seconds after its making a work may be tried; None for no limit.
+    `window` is how many seconds after its making a work may be tried, and after its first 429 be
+    told so again for nothing; None for no limit.
     """
 
     attempts: int
@@ -55,7 +56,8 @@ class Schedule:
         self, attempt: int, *, random: Callable[[], float], retry_after: float | None = None
     ) -> float:
         """See RetryPolicy.delay."""
-        planned = self.delays[min(max(attempt, 1), len(self.delays)) - 1]
+        # With none there is no next try; whoever asks nevertheless is told something.
+        planned = self.delays[min(max(attempt, 1), len(self.delays)) - 1] if self.delays else 0.0
         floor = min(max(retry_after or 0.0, 0.0), LONGEST_RETRY_AFTER)
         return max(planned * (1 - self.jitter + 2 * self.jitter * random()), floor)
 

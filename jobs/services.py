@@ -119,8 +119,16 @@ def cancel(*, queue: str, work_id: UUID, actor: str, reason: str, using: str = O
         undo = queue_named(queue).undo is not None and _was_begun(work)
         act = Act(Resolution.DISCARDED if undo else Resolution.CANCELLED, actor, reason)
         if undo:
-            budget = F("attempts") + queue_named(queue).undo_policy.attempts
-            _move(work, act.after, using=using, due_at=Now(), losses=0, max_attempts=budget)
+            _move(
+                work,
+                act.after,
+                using=using,
+                due_at=Now(),
+                losses=0,
+                max_attempts=F("attempts") + queue_named(queue).undo_policy.attempts,
+                forgiven=F("attempts"),
+                throttled_since=None,
+            )
         else:
             _move(work, act.after, using=using, finished_at=Now())
         if work.state == State.DEAD_LETTER:

@@ -26,13 +26,15 @@ class Claim:
     lane: str
     lease: int
     attempt: int
-    max_attempts: int
+    max_attempts: int  # As it was said; the policy that is in force decides.
+    forgiven: int  # Of the attempts, those that no policy counts.
     losses: int
     discarding: bool  # Undo it, instead of doing it.
     created_at: datetime
     started_at: datetime  # By the database's clock.
     drainer: int
     deadline: float
+    throttled_since: datetime | None = None  # The first 429 since it was made or replayed.
     destination: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

@@ -201,9 +201,8 @@ def _after(looked: Sequence[Looked], served: Mapping[tuple[int, str], int]) -> f
 
 
 def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
-    (id_, tenant, schema, lane, lease, attempt, most, losses, undo, created, started, drainer) = (
-        row[:12]
-    )
+    (id_, tenant, schema, lane, lease, attempt, most, forgiven, losses, undo) = row[:10]
+    (created, started, drainer, throttled_since, destination) = row[10:15]
     return Claim(
         queue=queue.name,
         id=id_,
@@ -213,12 +212,14 @@ def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
         lease=lease,
         attempt=attempt,
         max_attempts=most,
+        forgiven=forgiven,
         losses=losses,
         discarding=undo,
         created_at=created,
         started_at=started,
         drainer=drainer,
         deadline=time.monotonic() + queue.deadline,
-        destination=row[12],
-        data=dict(zip(columns.names(queue.model), row[13:], strict=True)),
+        throttled_since=throttled_since,
+        destination=destination,
+        data=dict(zip(columns.names(queue.model), row[15:], strict=True)),
     )

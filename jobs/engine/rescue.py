@@ -28,7 +28,7 @@ returning id, host, pid
 
 HELD = """
 select taken.id, taken.tenant_id, taken.lane, taken.lease, taken.attempts, taken.max_attempts,
-  taken.losses, taken.state = 'discarding', taken.created_at,
+  taken.forgiven, taken.losses, taken.state = 'discarding', taken.created_at,
   greatest(d.beat_at, now() - interval '1 day'), taken.drainer {columns}
 from jobs_drainer d join {table} taken on taken.drainer = d.id {carried}
 where {which} limit {most}
@@ -93,7 +93,8 @@ def held_statement(queue: Queue, which: str) -> str:
 
 
 def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
-    (id_, tenant, lane, lease, attempt, most, losses, undo, created, beat, drainer) = row[:11]
+    (id_, tenant, lane, lease, attempt, most, forgiven, losses, undo) = row[:9]
+    (created, beat, drainer) = row[9:12]
     return Claim(
         queue=queue.name,
         id=id_,
@@ -103,6 +104,7 @@ def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
         lease=lease,
         attempt=attempt,
         max_attempts=most,
+        forgiven=forgiven,
         losses=losses,
         discarding=undo,
         created_at=created,
@@ -110,5 +112,5 @@ def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
         drainer=drainer,
         deadline=0.0,
         # And whether it is quiet, if it says so.
-        data=dict(zip((*queue.model.claimed, "quiet"), row[11:], strict=False)),
+        data=dict(zip((*queue.model.claimed, "quiet"), row[12:], strict=False)),
     )

@@ -19,6 +19,7 @@ from jobs import hints
 from jobs.engine import clean, health, notices
 from jobs.engine.link import LOST
 from jobs.engine.verdict import Settlement, unsettled
+from jobs.models import Attempt
 from jobs.registry import queue as queue_named
 from jobs.states import FINISHED
 
@@ -41,7 +42,10 @@ update {table} w set
   due_at = case when g.delay is null then w.due_at
            else now() + make_interval(secs => least(g.delay, 3e9)) end,
   attempts = w.attempts - g.uncounted,
-  max_attempts = w.max_attempts + g.lost,
+  max_attempts = coalesce(g.most, w.max_attempts + g.lost),
+  forgiven = w.forgiven + g.lost,
+  throttled_since = case when g.throttled then coalesce(w.throttled_since, now())
+                    else w.throttled_since end,
   losses = case when g.lost = 1 then w.losses + 1 when g.uncounted = 1 then w.losses else 0 end,
   priority = case when g.state in ('failed', 'pending') and g.uncounted = 0
              then greatest(w.priority, 1) else w.priority end,
@@ -50,7 +54,7 @@ update {table} w set
   lease = null, drainer = null
   {patches}
 from json_to_recordset(%s::json) g(id uuid, lease bigint, state text, delay float8, error text,
-  uncounted smallint, lost smallint, patch jsonb)
+  uncounted smallint, lost smallint, most smallint, throttled boolean, patch jsonb)
 where w.id = g.id and w.lease = g.lease and w.state in ('processing', 'discarding')
 returning g.id, g.lease
 """
@@ -232,6 +236,8 @@ def _row(one: Settlement) -> dict[str, Any]:
         "error": _last_error(one),
         "uncounted": 0 if one.counted else 1,
         "lost": 1 if one.lost else 0,
+        "most": one.most,
+        "throttled": one.came == Attempt.Came.THROTTLED,
         "patch": _encoded(one.patch),
     }
 

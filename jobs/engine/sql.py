@@ -173,9 +173,9 @@ taken as (
 CLAIMED = """
 select taken.id, taken.tenant_id,
   case t.home when 'dedicated' then t.schema_name when 'pooled' then 'pool' else 'public' end,
-  taken.lane, taken.lease, taken.attempts, taken.max_attempts, taken.losses,
+  taken.lane, taken.lease, taken.attempts, taken.max_attempts, taken.forgiven, taken.losses,
   taken.state = 'discarding', taken.created_at, clock_timestamp(), taken.drainer,
-  {destination} {columns}
+  taken.throttled_since, {destination} {columns}
 from taken left join tenants_tenant t on t.id = taken.tenant_id {carried}
 """
 

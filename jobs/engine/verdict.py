@@ -29,6 +29,7 @@ PATCH_LENGTH = 1024 * 1024  # Bytes of JSON; 500 patches must fit into one state
 LONGEST_DELAY = 3e9  # Seconds: a century, which Postgres can still add to now().
 LEAST_PAUSE = 1.0  # Seconds.
 NOTICE_LENGTH = 40
+MOST_ATTEMPTS = 32_767  # What the columns hold.
 
 
 @dataclass(slots=True)  # A frozen one costs four times as much to make, and each work makes one.
@@ -50,6 +51,7 @@ class Settlement:
     well: bool | None = None  # What it says of its lane; None: nothing.
     pause: float | None = None  # Seconds in which nothing of its lane is to start.
     notice: str | None = None  # What its queue's notices are to tell, besides a death.
+    most: int | None = None  # The attempts that its policy allows in all, where that has changed.
 
     @property
     def quiet(self) -> bool:
@@ -160,10 +162,11 @@ def unsettled(settlement: Settlement, error: str) -> Settlement:
 def _retry(
     claim: Claim, outcome: Retry, policy: Policy, random: Callable[[], float], elapsed: float
 ) -> Settlement:
-    # A replay grants a new budget on top of the attempts that were; backoff begins anew with it.
-    nth = claim.attempt - (claim.max_attempts - policy.attempts)
+    # The policy in force counts, which may have changed since the work was made; a replay forgives
+    # the attempts that were, so that budget and backoff begin anew with it.
+    nth = claim.attempt - claim.forgiven
     age = _age(claim, elapsed)
-    told = _told(claim, outcome, well=False)
+    told = _told(claim, outcome, well=False) | {"most": _most(claim, policy)}
     if not policy.allows(nth, age=age):
         dead = _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.EXHAUSTED)
         return replace(dead, **told)
@@ -216,6 +219,12 @@ def _told(claim: Claim, outcome: Succeeded | Retry | Fail, *, well: bool) -> dic
     silent = claim.discarding or (not isinstance(outcome, Succeeded) and outcome.healthy)
     notice = None if outcome.notice is None else clean.text(outcome.notice, NOTICE_LENGTH)
     return {"well": None if silent else well, "notice": notice}
+
+
+def _most(claim: Claim, policy: Policy) -> int | None:
+    """What to show as its most attempts; None when that is shown already."""
+    most = min(max(claim.forgiven + policy.attempts, claim.attempt), MOST_ATTEMPTS)
+    return None if most == claim.max_attempts else most
 
 
 def _age(claim: Claim, elapsed: float) -> float:

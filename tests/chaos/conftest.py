@@ -20,6 +20,7 @@ from jobs.models import Drainer, Job, Work
 from tests.conftest import ROOT, child_environment
 from tests.jobs.conftest import withdraw_everything
 from tests.works.models import Trace
+from tests.works.steps import QUICK
 
 LONG = os.environ.get("SLIPWAY_CHAOS") == "long"
 RESCUED = 20  # Seconds from the death of a drainer until its work is free again.
@@ -115,6 +116,8 @@ def enqueue(act: str, *, count: int = 1, kind: str = "act", **columns: Any) -> l
     number = columns.pop("tenant", None) or enqueue.tenant
     enqueue.tenant += 1
     columns = {"lane": f"jobs:{number}", "max_attempts": 3} | columns
+    if kind != "act_patiently":
+        columns.setdefault("forgiven", columns["max_attempts"] - QUICK.attempts)
     jobs = [Job(tenant_id=number, kind=kind, args={"act": act}, **columns) for _ in range(count)]
     return Job.objects.using("operator").bulk_create(jobs)
 

@@ -95,7 +95,7 @@ def test_it_survives_whatever_a_step_raises(yard):
 def test_a_step_that_hangs_is_given_up_at_its_deadline_and_others_go_on(yard):
     process = yard.drain()
     hung = Parcel.objects.using("operator").create(
-        tenant_id=1, lane="lane:1", max_attempts=1, act="sleep 30"
+        tenant_id=1, lane="lane:1", max_attempts=1, forgiven=-2, act="sleep 30"
     )
     (other,) = enqueue("succeed")
     until(lambda: state_of(other) == "succeeded", 5)

@@ -23,6 +23,7 @@ from jobs.states import FINISHED
 from jobs.steps import Claim
 from tests.jobs.watching import watching
 from tests.works.models import Parcel, Telegram
+from tests.works.steps import QUICK
 from webhooks.models import Delivery
 
 
@@ -77,9 +78,10 @@ class Engine:
         tenant: int | None = None,
         **columns: Any,
     ) -> list[Work]:
-        """Works that may run now."""
+        """Works that may run now. `max_attempts` are really those that they have left."""
         tenant = tenant or self.tenant()
         columns = {"lane": f"lane:{tenant}", "max_attempts": 3} | columns
+        columns.setdefault("forgiven", columns["max_attempts"] - QUICK.attempts)
         works = [model(tenant_id=tenant, **columns) for _ in range(count)]
         return model.objects.using("operator").bulk_create(works)
 

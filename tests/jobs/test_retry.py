@@ -39,3 +39,9 @@ def test_a_schedule_keeps_its_promises_within_its_jitter():
     assert PROMISED.delay(2, random=lambda: 0.0) == 270.0
     assert PROMISED.allows(3, age=10**9)
     assert not PROMISED.allows(4, age=0)
+
+
+def test_a_schedule_without_retries_allows_none_and_breaks_nothing():
+    once = Schedule(delays=())
+    assert (once.attempts, once.allows(1, age=0)) == (1, False)
+    assert once.delay(1, random=lambda: 0.5, retry_after=7) == 7

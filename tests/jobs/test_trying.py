@@ -28,6 +28,7 @@ def attempt(step, *, deadline=5.0, **columns):
         lease=1,
         attempt=1,
         max_attempts=3,
+        forgiven=0,
         losses=0,
         discarding=False,
         created_at=now,

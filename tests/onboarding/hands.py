@@ -41,6 +41,7 @@ def _claim(
         lease=row["lease"],
         attempt=row["attempts"],
         max_attempts=row["max_attempts"],
+        forgiven=row["forgiven"],
         losses=0,
         discarding=discarding,
         created_at=row["created_at"],

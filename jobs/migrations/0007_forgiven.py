@@ -1,0 +1,25 @@
+from django.db import migrations, models
+
+# Those that were replayed or lost before: what they have beyond twelve tries (jobs.retry.DEFAULT).
+CATCH_UP = """
+update jobs_job set forgiven = max_attempts - 12 where attempts > 0 and max_attempts > 12
+  and state not in ('succeeded', 'discarded', 'cancelled')
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("jobs", "0006_replay")]
+
+    operations = [
+        migrations.AddField(
+            model_name="job",
+            name="forgiven",
+            field=models.SmallIntegerField(db_default=0, default=0),
+        ),
+        migrations.AddField(
+            model_name="job",
+            name="throttled_since",
+            field=models.DateTimeField(null=True),
+        ),
+        migrations.RunSQL(CATCH_UP, migrations.RunSQL.noop),
+    ]
