@@ -63,8 +63,9 @@ class Snooze:
 class Throttled:
     """Told to come later (HTTP 429): the whole lane waits `after` seconds, from one to a day.
 
-    Not counted as an attempt, but for its row in the log. A work that is older than its policy's
-    window has waited long enough: then it counts as Retry.
+    Not counted as an attempt, but for its row in the log. A work that is told so for longer than
+    its policy's window has waited long enough: from then on it counts as Retry, and the lane waits
+    all the same. The window begins with the first time, and anew when it is replayed or released.
     """
 
     after: float

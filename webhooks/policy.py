@@ -11,7 +11,7 @@ from jobs.breaker import Breaker
 from jobs.retry import Schedule
 
 JITTER = 0.2  # Of each delay, in both directions: what failed together does not come back together.
-THROTTLED_MOST = 5 * 86400.0  # Seconds after its making in which a 429 costs a delivery no attempt.
+THROTTLED_MOST = 5 * 86400.0  # Seconds after its first 429 in which they cost no attempt.
 # Ten failures in a row, then half a minute's pause; ten minutes at last, with one try after each.
 BREAKER = Breaker(failures=10, pauses=(30.0, 60.0, 120.0, 300.0, 600.0))
 

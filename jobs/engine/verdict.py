@@ -184,11 +184,12 @@ def _retry(
 def _throttled(
     claim: Claim, outcome: Throttled, policy: Policy, random: Callable[[], float], elapsed: float
 ) -> Settlement:
-    """No attempt: the work stays where it was in its lane, which waits."""
-    if policy.window is not None and _age(claim, elapsed) >= policy.window:
-        last = Retry(outcome.reason, outcome.after, outcome.exchange, healthy=True)
-        return _retry(claim, last, policy, random, elapsed)
+    """The lane waits, whatever becomes of the work: as a rule it stays where it was, untried."""
     after = min(max(_seconds(outcome.after), LEAST_PAUSE), LONGEST_RETRY_AFTER)
+    pause = None if claim.discarding else after  # Undoing has no lanes.
+    if policy.window is not None and _throttled_for(claim, elapsed) >= policy.window:
+        last = Retry(outcome.reason, after, outcome.exchange, healthy=True)
+        return replace(_retry(claim, last, policy, random, elapsed), pause=pause)
     return Settlement(
         claim,
         State.DISCARDING if claim.discarding else State.PENDING,
@@ -196,7 +197,7 @@ def _throttled(
         error=_text(outcome.reason),
         counted=False,
         came=Attempt.Came.THROTTLED,
-        pause=None if claim.discarding else after,  # Undoing has no lanes.
+        pause=pause,
         **_exchange(outcome.exchange),
     )
 
@@ -230,6 +231,13 @@ def _most(claim: Claim, policy: Policy) -> int | None:
 def _age(claim: Claim, elapsed: float) -> float:
     """Seconds from the work's making to the end of this try."""
     return (claim.started_at - claim.created_at).total_seconds() + elapsed
+
+
+def _throttled_for(claim: Claim, elapsed: float) -> float:
+    """Seconds from its first 429 to the end of this try. What it waited before says nothing."""
+    if claim.throttled_since is None:
+        return 0.0
+    return (claim.started_at - claim.throttled_since).total_seconds() + elapsed
 
 
 def _text(error: object) -> str:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from jobs import services, shutting
 from jobs.models import Attempt, Lane
 from jobs.outcomes import Exchange, Throttled
 from tests.jobs.conftest import letter_of
@@ -62,14 +63,49 @@ def test_a_throttled_head_stays_the_head_of_its_ordered_lane(watched):
     assert (again.id, again.attempt) == (works[0].pk, 1)
 
 
-def test_a_throttled_work_past_its_policys_window_counts_as_retried(watched):
+def test_a_work_that_was_throttled_for_its_policys_window_is_retried_and_the_lane_waits(watched):
     long_ago = datetime.now(UTC) - timedelta(hours=2)
+    (claim,) = claimed(watched, created_at=long_ago, throttled_since=long_ago)
+    watched.settle((claim, TOO_MANY))
+    work = Parcel.objects.using("operator").get(pk=claim.id)
+    assert (work.state, work.attempts) == ("dead_letter", 1)  # Its window bounds its tries, too.
+    assert letter_of(work).reason == "exhausted"
+    lane = lane_of(claim)
+    assert 88 < pause_left(lane) <= 90
+    assert (lane.failures, lane.failing_since) == (0, None)
+
+
+def test_what_waited_for_long_before_it_was_throttled_loses_no_attempt_by_it(watched):
+    long_ago = datetime.now(UTC) - timedelta(days=30)
     (claim,) = claimed(watched, created_at=long_ago)
     watched.settle((claim, TOO_MANY))
     work = Parcel.objects.using("operator").get(pk=claim.id)
-    assert (work.state, work.attempts) == ("dead_letter", 1)
-    assert letter_of(work).reason == "exhausted"
-    assert lane_of(claim) is None  # It says nothing of the lane.
+    assert (work.state, work.attempts) == ("pending", 0)
+    assert pause_left(lane_of(claim)) > 88
+
+
+def test_a_works_window_begins_with_its_first_throttle_and_is_not_prolonged_by_others(watched):
+    since = datetime.now(UTC) - timedelta(minutes=30)
+    (first, second) = claimed(watched, 2)
+    watched.settle((first, TOO_MANY))
+    Parcel.objects.using("operator").filter(pk=second.id).update(throttled_since=since)
+    watched.settle((second, TOO_MANY))
+    rows = Parcel.objects.using("operator")
+    assert rows.get(pk=first.id).throttled_since > since + timedelta(minutes=29)
+    assert rows.get(pk=second.id).throttled_since == since
+
+
+@pytest.mark.parametrize("how", ["replayed", "released"])
+def test_what_is_replayed_or_released_has_its_window_anew(watched, how):
+    long_ago = datetime.now(UTC) - timedelta(hours=2)
+    state = {"replayed": "dead_letter", "released": "held"}[how]
+    (work,) = watched.add(state=state, throttled_since=long_ago)
+    if how == "replayed":
+        services.replay_work(queue="parcels", work_id=work.pk, actor="operator:1", reason="mended")
+    else:
+        shutting.release(queue="parcels", tenant_id=work.tenant_id, lane=work.lane)
+    work.refresh_from_db(using="operator")
+    assert (work.state, work.throttled_since) == ("pending", None)
 
 
 def test_a_throttled_undoing_waits_and_pauses_nothing(watched):

@@ -1,6 +1,6 @@
 """A schedule that changes while deliveries wait: the one in force counts, from the next try on."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,6 +9,7 @@ from tests.chaos.conftest import until
 from tests.people import tenant_key
 from tests.webhooks.hooks import came_to, draining, letter_of
 from tests.webhooks.test_endpoints import Api
+from webhooks.models import Delivery
 
 
 @pytest.fixture
@@ -84,3 +85,29 @@ def test_a_replay_begins_the_schedule_anew_whatever_it_was_when_the_delivery_die
         until(lambda: hook.states == ["failed"], 10)
     assert (hook.delivery.attempts, hook.delivery.max_attempts) == (3, 5)
     assert waits(hook) == pytest.approx(3600, rel=0.25)
+
+
+def test_429s_to_old_deliveries_pause_their_endpoint_and_burn_nothing(hooks):
+    hook = hooks.endpoint("retry-after", "429", "30")
+    for n in range(5):
+        hooks.publish(n=n)
+    rows = Delivery.objects.using("operator").filter(endpoint_id=hook.endpoint.pk)
+    rows.update(created_at=datetime.now(UTC) - timedelta(days=12))
+    with draining():
+        until(lambda: hook.lane is not None and "processing" not in hook.states, 10)
+    assert hook.states == ["pending"] * 5
+    assert [one.attempts for one in hook.deliveries] == [0] * 5
+    assert hook.lane.paused_until > datetime.now(UTC) + timedelta(seconds=15)
+    assert len(hook.seen) <= 5
+
+
+def test_a_429_after_five_days_of_them_costs_an_attempt_and_pauses_the_endpoint_all_the_same(hooks):
+    hook = hooks.endpoint("retry-after", "429", "30")
+    hooks.publish(n=1)
+    rows = Delivery.objects.using("operator").filter(endpoint_id=hook.endpoint.pk)
+    rows.update(throttled_since=datetime.now(UTC) - timedelta(days=6))
+    with draining():
+        until(lambda: hook.states == ["failed"], 10)
+    assert (hook.delivery.attempts, hook.delivery.priority) == (1, 1)
+    assert waits(hook) >= 25  # Retry-After is a floor for the next try, too.
+    assert hook.lane.paused_until > datetime.now(UTC) + timedelta(seconds=15)
