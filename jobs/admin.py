@@ -31,7 +31,15 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
 @admin.register(Lane)
 class LaneAdmin(ReadOnlyAdmin):
-    list_display = ("key", "tenant_id", "paused_until", "paused_why", "failing_since")
+    list_display = (
+        "key",
+        "tenant_id",
+        "paused_until",
+        "paused_why",
+        "operator_paused_until",
+        "operator_why",
+        "failing_since",
+    )
     search_fields = ("key",)
 
 

@@ -1,22 +1,30 @@
 """Holding a lane back, and letting it go: what an operator, or its own tenant, says about it.
 
-With `using="default"` the app role does it, inside the tenant's context; the lane's health is the
-engine's and the operator's alone.
+With `using="default"` the app role does it, inside the tenant's context. What an operator says has
+columns of its own, which the app role may not write: a tenant that changes an endpoint lifts
+nothing that was laid upon it, and of the two the narrower holds. The lane's health is the engine's
+and the operator's alone.
 """
 
 import math
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connections, transaction
 
 from jobs.errors import PaceRefused, ReasonMissing
 from jobs.models import Lane
 from jobs.services import OPERATOR, wake_after_commit
 from tenants import audit
 
+# A pause that ends so late is no pause: whoever shut the lane opens it (webhooks.lanes).
+SHUT_FROM = datetime(9000, 1, 1, tzinfo=UTC)
+_WRITE = """
+insert into jobs_lane (tenant_id, key, {columns}) values (%s, %s, {places})
+on conflict (tenant_id, key) do update set {changes}
+"""
 # What a lane that has never failed looks like: an operator who intervenes starts it afresh.
 HEALTHY: Mapping[str, Any] = {
     "failures": 0,
@@ -42,7 +50,7 @@ def pause(
     Raises ReasonMissing.
     """
     _insist_on(reason)
-    said = {"paused_until": until, "paused_why": reason[:200]}
+    said = {"paused_until": until, _why(using): reason[:200]}
     told = {"until": until.isoformat()}
     _change(key, tenant_id, said, "lane.paused", actor, reason, told, using)
 
@@ -50,10 +58,10 @@ def pause(
 def resume(
     *, key: str, tenant_id: int, actor: str, reason: str = "", using: str = OPERATOR
 ) -> None:
-    """Claim from a lane again; an operator's word also closes its breaker."""
-    said: dict[str, Any] = {"paused_until": None, "paused_why": ""}
-    if using == OPERATOR:
-        said |= HEALTHY
+    """Claim from a lane again; an operator's word also closes its breaker, and ends what a
+    Retry-After asked for. What the tenant shut itself stays shut.
+    """
+    said: dict[str, Any] = {"paused_until": None, _why(using): ""}
     _change(key, tenant_id, said, "lane.resumed", actor, reason, {"until": None}, using)
 
 
@@ -98,6 +106,10 @@ def set_rate(
     _change(key, tenant_id, told, "lane.rate_set", actor, reason, told, using)
 
 
+def _why(using: str) -> str:
+    return "why" if using == OPERATOR else "paused_why"
+
+
 def _insist_on(reason: str) -> None:
     if not reason.strip():
         raise ReasonMissing("Say why: the audit trail keeps it.")
@@ -113,14 +125,11 @@ def _change(
     told: Mapping[str, Any],
     using: str,
 ) -> None:
+    columns = {f"operator_{name}" if using == OPERATOR else name: said[name] for name in said}
     with transaction.atomic(using=using):
-        # Not update_or_create, which writes every date that it has read, the engine's too.
-        Lane.objects.using(using).bulk_create(
-            [Lane(key=key, tenant_id=tenant_id, **said)],
-            update_conflicts=True,
-            unique_fields=["tenant", "key"],
-            update_fields=list(said),
-        )
+        _write(key, tenant_id, columns, using)
+        if action == "lane.resumed" and using == OPERATOR:
+            _forgive(key, tenant_id)
         audit.record(
             actor=actor,
             action=action,
@@ -132,3 +141,21 @@ def _change(
         )
         for name in settings.SLIPWAY["QUEUES"]:  # Which of them the lane is in, its key knows.
             wake_after_commit(name, using=using)
+
+
+def _write(key: str, tenant_id: int, columns: Mapping[str, Any], using: str) -> None:
+    """Let the lane's row say this, and name no other column: not the engine's, nor another's."""
+    quoted = [f'"{name}"' for name in columns]
+    statement = _WRITE.format(
+        columns=", ".join(quoted),
+        places=", ".join(["%s"] * len(quoted)),
+        changes=", ".join(f"{name} = excluded.{name}" for name in quoted),
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, [tenant_id, key, *columns.values()])
+
+
+def _forgive(key: str, tenant_id: int) -> None:
+    rows = Lane.objects.using(OPERATOR).filter(tenant_id=tenant_id, key=key)
+    rows.filter(paused_until__lt=SHUT_FROM).update(paused_until=None, paused_why="")
+    rows.update(**HEALTHY)

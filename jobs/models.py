@@ -39,6 +39,8 @@ class Work(TenantOwned):
     # From where services.replay does it again, and what must hold besides: SQL over a work `w`.
     replayable: ClassVar[tuple[State, ...]] = (State.DEAD_LETTER,)
     replayable_if: ClassVar[str] = "true"
+    # Why that may not hold, for whoever counts first: a word → SQL over a work `w`.
+    unreplayable: ClassVar[Mapping[str, str]] = {}
     # What jobs.selection knows as its type: SQL over a work `w`; "" where there are no types.
     typed: ClassVar[str] = ""
     # Whether a work that was lost in mid-step becomes UNKNOWN, since it must not happen twice.
@@ -162,6 +164,12 @@ class Lane(models.Model):
     window = models.IntegerField(null=True)  # Takes the place of the queue's lane_window.
     rate = models.FloatField(null=True)  # Works a second, all drainers together.
     weight = models.FloatField(**_both(1.0))
+
+    # ---- The operator's: the app role writes none of it, and the narrower of both holds ----
+    operator_paused_until = models.DateTimeField(null=True)
+    operator_why = models.CharField(max_length=200, blank=True, **_both(""))
+    operator_window = models.IntegerField(null=True)
+    operator_rate = models.FloatField(null=True)
 
     # ---- The engine's ----
     tokens = models.FloatField(null=True)  # Of the rate: what was left at refilled_at.

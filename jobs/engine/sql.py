@@ -43,8 +43,9 @@ looked as materialized (
        from l where l.key is not null)
     ) select key from l where key is not null limit {lanes}) lanes
   left join lateral (
-    select case when paused_until > now()
-      then extract(epoch from paused_until - now())::float8 end as paused, rate, {tokens} as tokens
+    select case when {paused_until} > now()
+      then extract(epoch from {paused_until} - now())::float8 end as paused,
+      {rate} as rate, {tokens} as tokens
     from jobs_lane c where c.tenant_id = tenant.id and c.key = lanes.key limit 1) control on true
 ),
 open as materialized (
@@ -56,10 +57,14 @@ from tenant left join looked on looked.id = tenant.id left join open on open.id 
 order by tenant.id, looked.key
 """
 
+# What a lane's own says and the operator says besides: the narrower holds (nulls say nothing).
+PAUSED_UNTIL = "greatest(c.paused_until, c.operator_paused_until)"
+RATE = "least(c.rate, c.operator_rate)"
+WINDOW = "least(c.window, c.operator_window)"
 # What the bucket of a lane with a rate holds: a second's worth at most, but room for one.
-TOKENS = """case when c.rate is not null then
-  least(greatest(1, c.rate), coalesce(c.tokens + c.rate * greatest(0,
-    extract(epoch from clock_timestamp() - c.refilled_at)::float8), greatest(1, c.rate))) end"""
+TOKENS = f"""case when {RATE} is not null then
+  least(greatest(1, {RATE}), coalesce(c.tokens + {RATE} * greatest(0,
+    extract(epoch from clock_timestamp() - c.refilled_at)::float8), greatest(1, {RATE}))) end"""
 
 # Only the lowest unfinished work of an ordered lane, and only when it may run now.
 ORDERED_HEAD = """
@@ -101,7 +106,8 @@ room as materialized (
        and w.tenant_id = l.tenant_id and w.lane = l.lane),
     floor(least(control.tokens, 1e6))::bigint{destination_room}) as n
   from looked l left join lateral (
-    select c.paused_until, c.window, c.trips, clock_timestamp() as at, {tokens} as tokens
+    select {paused_until} as paused_until, {window} as window, c.trips,
+      clock_timestamp() as at, {tokens} as tokens
     from jobs_lane c where c.tenant_id = l.tenant_id and c.key = l.lane limit 1) control on true
 ),
 busy as materialized (
@@ -183,7 +189,13 @@ from taken left join tenants_tenant t on t.id = taken.tenant_id {carried}
 def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_LOOKED_AT) -> str:
     """PICK for a queue, with its literal limits."""
     return PICK.format(
-        alive=ALIVE, table=queue.table, tenants=int(tenants), lanes=int(lanes), tokens=TOKENS
+        alive=ALIVE,
+        table=queue.table,
+        tenants=int(tenants),
+        lanes=int(lanes),
+        paused_until=PAUSED_UNTIL,
+        rate=RATE,
+        tokens=TOKENS,
     )
 
 
@@ -203,6 +215,8 @@ def take(queue: Queue, *, slots: int, lanes: int, paced: bool) -> str:
         patience=PATIENCE,
         lane_window=NO_LIMIT if queue.lane_window is None else int(queue.lane_window),
         tenant_window=NO_LIMIT if queue.tenant_window is None else int(queue.tenant_window),
+        paused_until=PAUSED_UNTIL,
+        window=WINDOW,
         tokens=TOKENS if paced else "null::float8",
         spent=SPENT if paced else "",
         unordered="and seq is null" if ordered else "",

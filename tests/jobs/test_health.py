@@ -164,10 +164,11 @@ def test_the_breaker_leaves_an_operators_pause_as_it_is(watched, long):
     until = operators_pause(claims[0], **long)
     fail(watched, claims[:3])
     lane = lane_of(claims[0])
-    assert (lane.trips, lane.paused_until, lane.paused_why) == (1, until, "they asked us to")
+    said = (until, "they asked us to")
+    assert (lane.trips, lane.operator_paused_until, lane.operator_why) == (1, *said)
     watched.settle((claims[3], Succeeded()))
     lane = lane_of(claims[0])
-    assert (lane.trips, lane.paused_until, lane.paused_why) == (0, until, "they asked us to")
+    assert (lane.trips, lane.operator_paused_until, lane.operator_why) == (0, *said)
 
 
 def test_an_operators_pause_of_an_open_lane_outlives_the_breaker(watched):
@@ -175,7 +176,7 @@ def test_an_operators_pause_of_an_open_lane_outlives_the_breaker(watched):
     fail(watched, claims[:3])
     until = operators_pause(claims[0], days=1)
     watched.settle((claims[3], Succeeded()))
-    assert lane_of(claims[0]).paused_until == until
+    assert lane_of(claims[0]).operator_paused_until == until
 
 
 def test_a_throttle_in_an_open_lane_outlives_the_breaker(watched):

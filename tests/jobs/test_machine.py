@@ -207,8 +207,9 @@ class Machine(RuleBasedStateMachine):
         """What waits is due; an hour later, what a breaker or a throttle paused may start again."""
         self.engine.sql(
             "update jobs_lane set paused_until = paused_until - make_interval(hours => %s),"
+            " operator_paused_until = operator_paused_until - make_interval(hours => %s),"
             " opened_until = opened_until - make_interval(hours => %s) where tenant_id = %s",
-            *(hours, hours, self.tenant),
+            *(hours, hours, hours, self.tenant),
         )
         for name in MODELS:
             waiting = self.rows(name).filter(state__in=["scheduled", "failed"])
@@ -271,8 +272,9 @@ class Machine(RuleBasedStateMachine):
     def lanes_before(self):
         """The lanes that are paused, those that are half open, and what is in progress in each."""
         rows = self.engine.sql(
-            "select key, paused_until > now() from jobs_lane where tenant_id = %s"
-            " and (trips > 0 or paused_until > now())",
+            "select key, greatest(paused_until, operator_paused_until) > now() from jobs_lane"
+            " where tenant_id = %s"
+            " and (trips > 0 or greatest(paused_until, operator_paused_until) > now())",
             self.tenant,
         )
         busy = Counter(work.lane for work in self.all_rows() if work.state == "processing")

@@ -6,7 +6,7 @@ import pytest
 from django.db import connections, transaction
 from django.db.utils import DatabaseError, ProgrammingError
 
-from jobs import services, shutting
+from jobs import lanes, services, shutting
 from jobs.errors import LeaseLost, ReasonMissing, StaleState, UnknownKind
 from jobs.fence import hold
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane
@@ -73,6 +73,11 @@ def test_the_app_role_cannot_enqueue_for_another_tenant(engine, tenant, other_te
         "update jobs_job set state = 'succeeded'",
         "delete from jobs_job",
         "update jobs_lane set tokens = 1000",
+        "update jobs_lane set operator_window = null",
+        "update jobs_lane set operator_rate = null",
+        "update jobs_lane set operator_paused_until = null",
+        "update jobs_lane set operator_why = ''",
+        "insert into jobs_lane (key, operator_rate) values ('endpoint:1', 1)",
         "delete from jobs_lane",
         "select count(*) from jobs_drainer",
         "insert into jobs_deadletter (id) values (gen_random_uuid())",
@@ -99,15 +104,21 @@ def test_the_app_role_sees_its_own_tenants_jobs_attempts_and_letters_alone(
     assert Drainer.objects.using("operator").exists()
 
 
+def _said(tenant, key, **words):
+    """What a tenant says about a lane of its own."""
+    who = {"actor": "user:1", "reason": "because", "using": "default"}
+    lanes.set_rate(key=key, tenant_id=tenant.pk, **words, **who)
+
+
 def test_the_app_role_sees_and_changes_its_own_tenants_lanes_alone(tenant, other_tenant):
     with tenant_context(other_tenant):
-        Lane.objects.create(key="endpoint:1", rate=5)
+        _said(other_tenant, "endpoint:1", rate=5)
     with tenant_context(tenant):
         assert not Lane.objects.exists()
         assert Lane.objects.update(rate=None, paused_why="mine now") == 0
         with pytest.raises(DatabaseError), transaction.atomic():
-            Lane.objects.create(tenant_id=other_tenant.pk, key="endpoint:2")
-        Lane.objects.create(key="endpoint:1", rate=7)  # Its own, though the key is the same.
+            _said(other_tenant, "endpoint:2", rate=5)
+        _said(tenant, "endpoint:1", rate=7)  # Its own, though the key is the same.
     theirs = Lane.objects.using("operator").get(tenant_id=other_tenant.pk)
     assert (theirs.key, theirs.rate, theirs.paused_why) == ("endpoint:1", 5, "")
 
