@@ -61,6 +61,13 @@ select id from webhooks_delivery where {lane} and seq is not null
   and state not in ('succeeded', 'discarded', 'cancelled')
 """
 _CHOSEN = "select id from webhooks_delivery where id in ({arms})"
+_UNNUMBER = """
+with chosen as materialized (
+  select id from webhooks_delivery where {lane} and seq is not null
+    and state not in ('succeeded', 'discarded', 'cancelled') order by id for update
+)
+update webhooks_delivery d set seq = null from chosen where d.id = chosen.id
+"""
 # Materialised: a nested loop would look for the limited rows again, past those that it has moved.
 _MOVE = """
 with chosen as materialized ({which} order by id limit {{most}} for update)
@@ -175,8 +182,9 @@ def finish(endpoint_id: UUID, move: Move, *, ends_at: float = math.inf) -> int:
 def put_in_order(endpoint: Endpoint) -> None:
     """Number the unfinished deliveries in the order of their events.
 
-    The endpoint's row is locked, so that whoever publishes meanwhile draws a number after these.
-    Dead ones are left out: they would block the lane at once. Raises TooManyUnfinished.
+    The endpoint's row is locked from publishers too: what they wrote is there, and who publishes
+    meanwhile draws a number after these. Dead ones are left out, and lose the number that they may
+    have from before: they would block the lane at once. Raises TooManyUnfinished.
     """
     sorts = _chosen(_PENDING, _WAITING, _HELD, _RUNNING, condition="and not test")
     statement = sorts.format(most=MOST_IN_ORDER + 1) + " order by id for update"
@@ -187,6 +195,7 @@ def put_in_order(endpoint: Endpoint) -> None:
         ids = [id_ for id_, _ in sorted(cursor.fetchall(), key=itemgetter(1))]
         if len(ids) > MOST_IN_ORDER:
             raise TooManyUnfinished(f"At most {MOST_IN_ORDER} deliveries can be put in order.")
+        cursor.execute(_UNNUMBER.format(lane=_LANE), _values(endpoint))
         cursor.execute(
             "update webhooks_delivery d set seq = %s + n.place - 1"
             " from unnest(%s::uuid[]) with ordinality n(id, place) where d.id = n.id",
