@@ -10,7 +10,7 @@ that the engine leaves no notice of them, and whatever notice comes is looked at
 `endpoint.disabled` is told of whatever made it, once for each time that somebody enabled it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -24,14 +24,14 @@ from config.ids import format_id
 from jobs.fence import hold
 from jobs.models import Lane
 from jobs.outcomes import Fail, Outcome, Succeeded
-from jobs.services import enqueue
+from jobs.services import OPERATOR, enqueue
 from jobs.steps import Claim
 from tenants import hosts
 from tenants.context import PLATFORM_ID, TenantRef, tenant_context
 from tenants.models import Membership, Tenant
 from webhooks import endpoints
 from webhooks.errors import EndpointNotFound
-from webhooks.health import health
+from webhooks.health import blocking, health
 from webhooks.models import OPERATIONAL, Delivery, Endpoint
 from webhooks.services import publish
 
@@ -84,6 +84,25 @@ def disable(*, tenant: TenantRef, endpoint_id: UUID, because: Endpoint.Disabled)
     return changed
 
 
+def tell_overflow(
+    *, tenant: TenantRef, endpoint_id: UUID, works: Sequence[UUID], count: int
+) -> None:
+    """Have it told that an endpoint held more than is kept; `works` are the first of these."""
+    enqueue(
+        "webhooks.notice",
+        tenant_id=tenant.id,
+        args={
+            "lane": f"{_PREFIX}{endpoint_id}",
+            "what": "exhausted",
+            "works": [str(work) for work in works],
+            "count": count,
+            "reason": "overflow",
+            "failing_since": None,
+        },
+        using=OPERATOR,
+    )
+
+
 def disable_if_failing(*, tenant: TenantRef, endpoint_id: UUID) -> bool:
     """Disable an endpoint that has only failed for SLIPWAY["WEBHOOKS"]["disable_after"].
 
@@ -120,9 +139,17 @@ def _exhausted(claim: Claim, endpoint_id: UUID, args: Mapping[str, Any]) -> None
             "deliveries": [format_id("dlv", work) for work in works],
             "count": count,
             "reason": args["reason"],
+            "blocked_by": _blocking(claim.tenant, endpoint_id),
         }
         _tell(claim, endpoint_id, "delivery.exhausted", said)
     disable_if_failing(tenant=claim.tenant, endpoint_id=endpoint_id)
+
+
+def _blocking(tenant: TenantRef, endpoint_id: UUID) -> str | None:
+    """The dead one that the others of an ordered endpoint wait for. Raises EndpointNotFound."""
+    with tenant_context(tenant):
+        blocked_by = blocking(endpoints.find(endpoint_id))
+    return format_id("dlv", blocked_by) if blocked_by else None
 
 
 def _recovered(claim: Claim, endpoint_id: UUID, args: Mapping[str, Any]) -> None:

@@ -14,11 +14,13 @@ from django.conf import settings
 from django.db import connections, transaction
 
 from jobs import shutting
+from jobs.engine.notices import MOST_NAMED
 from jobs.resolving import CHUNK
+from jobs.states import State
 from tenants.context import NOWHERE, TenantRef, tenant_context
 from webhooks import moving, operational
 from webhooks.errors import EndpointNotFound
-from webhooks.models import Endpoint
+from webhooks.models import Delivery, Endpoint
 from webhooks.moving import Move
 
 OPERATOR = "operator"
@@ -189,12 +191,23 @@ def _overflow(tenant: TenantRef, endpoint_id: UUID, ends_at: float) -> int:
         with transaction.atomic(using=OPERATOR):
             if rows.first() is None:
                 return moved
+            held = _oldest_held(tenant, lane)
             count = shutting.overflow(
                 queue=QUEUE, tenant_id=tenant.id, lane=lane, keep=keep, most=CHUNK
             )
+            if count:
+                works = held[: min(count, MOST_NAMED)]
+                operational.tell_overflow(
+                    tenant=tenant, endpoint_id=endpoint_id, works=works, count=count
+                )
         moved += count
         if count < CHUNK or time.monotonic() >= ends_at:
             return moved
+
+
+def _oldest_held(tenant: TenantRef, lane: str) -> list[UUID]:
+    rows = Delivery.objects.using(OPERATOR).filter(tenant_id=tenant.id, lane=lane, state=State.HELD)
+    return list(rows.order_by("id").values_list("pk", flat=True)[:MOST_NAMED])
 
 
 # What is done about what a look finds, and which count says how much that was.

@@ -20,7 +20,9 @@ from jobs.models import Lane
 from tenants.context import tenant_context
 from tests.chaos.conftest import open_yard, until
 from tests.conftest import ROOT, child_environment
+from tests.people import tenant_key
 from tests.webhooks.hooks import attempts_of, bury, came_to, draining, letter_of
+from tests.webhooks.test_endpoints import Api
 from webhooks.models import Delivery, Event
 from webhooks.services import publish
 
@@ -213,10 +215,11 @@ def resident() -> float:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_a_rate_limit_has_an_effect_over_all_drainers(hooks):
+def test_a_rate_limit_has_an_effect_over_all_drainers(hooks, client):
+    """As the API takes it: what the endpoint says, its lane says, and the claim obeys."""
     hook = hooks.endpoint()
-    tenant_id, key = hook.endpoint.tenant_id, hook.endpoint.lane
-    Lane.objects.using("operator").create(tenant_id=tenant_id, key=key, rate=5)
+    api = Api(client, tenant_key(hooks.tenant))
+    assert api.change(f"ep_{hook.endpoint.pk}", rate=5).json()["rate"] == 5
     for n in range(12):
         hooks.publish(n=n)
     with draining(drainers=2):

@@ -176,9 +176,11 @@ class HealthAnswer(TypedDict):
     failing_since: Moment | None
     failures: int
     paused_until: Moment | None
-    paused_why: str
+    paused_why: str | None
+    blocked_by: str | None
     in_flight: int
     pending: int
+    oldest_pending_at: Moment | None
     waiting: int
     held: int
     last_error: str
@@ -243,8 +245,10 @@ def health_as_json(health: Health) -> HealthAnswer:
         "failures": health.failures,
         "paused_until": health.paused_until,
         "paused_why": health.paused_why,
+        "blocked_by": format_id("dlv", health.blocked_by) if health.blocked_by else None,
         "in_flight": health.in_flight,
         "pending": health.pending,
+        "oldest_pending_at": health.oldest_pending_at,
         "waiting": health.waiting,
         "held": health.held,
         "last_error": health.last_error,
