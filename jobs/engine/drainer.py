@@ -272,7 +272,7 @@ class Drainer:
             connection,
             serving.queue,
             drainer=self.id,
-            slots=serving.free,
+            slots=serving.portion,
             cursor=serving.cursor,
             under_way=serving.under_way,
         )

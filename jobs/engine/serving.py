@@ -16,6 +16,7 @@ from jobs.registry import Queue
 from jobs.steps import Claim
 
 CLAIM_GAP = 0.02  # Seconds between two claims of a queue that has few slots free.
+PORTION = 100  # Works: a claim costs as much as some fifty of them, and smaller ones do not pay.
 CHEAP = 0.02  # Seconds of fruitless claims in one round that need no rest.
 # How many times the seconds of its fruitless claims a round is followed by rest: after a round that
 # found something, after one that did not, and while nobody says that there is anything new.
@@ -42,6 +43,14 @@ class Serving:
     def free(self) -> int:
         """How many works may be started."""
         return self.queue.slots - self.busy
+
+    @property
+    def portion(self) -> int:
+        """How many works to claim at once: while the first half is done the next one is claimed.
+
+        Else works that are quick end together, and everybody waits for the claim.
+        """
+        return min(self.free, max(PORTION, self.queue.slots // 2))
 
     @property
     def free_to_undo(self) -> int:
