@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
+import psycopg
 import structlog
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
@@ -151,6 +152,13 @@ class Unavailable(Problem):
     code = "unavailable"
 
 
+class TookTooLong(Problem):
+    """This took the database longer than it may."""
+
+    status = 503
+    code = "took_too_long"
+
+
 def problem_response(problem: Problem, request: HttpRequest) -> HttpResponse:
     """The problem as an answer: a page for a browser's visit, problem+json for all else."""
     trace_id = getattr(request, "request_id", "") or logs.request_id()
@@ -198,6 +206,9 @@ def problem_of(exception: Exception) -> Problem | None:
             return InvalidRequest(errors=list(_field_errors(exception.detail, "")))
         case drf.APIException():
             return _translated(exception)
+        case OperationalError(__cause__=psycopg.errors.QueryCanceled()):  # statement_timeout
+            _log.error("The database took too long")
+            return TookTooLong(headers={"Retry-After": "10"})
         case OperationalError() | InterfaceError():
             _log.error("The database does not answer", error=type(exception).__name__)
             return Unavailable(headers={"Retry-After": "2"})

@@ -150,8 +150,13 @@ class Event(TenantOwned):
 
     class Meta:
         constraints = [
-            # The same key publishes once, within its tenant.
-            models.UniqueConstraint("tenant", "idempotency_key", name="event_idempotency"),
+            # The same key publishes once, within its tenant. Only of those that have one: a new
+            # database would look events up by the tenant alone here, for the keys of deliveries.
+            models.UniqueConstraint(
+                fields=["tenant", "idempotency_key"],
+                name="event_idempotency",
+                condition=Q(idempotency_key__isnull=False),
+            ),
         ]
         indexes = [
             models.Index(fields=["tenant", "type", "-id"], name="event_type"),  # A tenant's feed.

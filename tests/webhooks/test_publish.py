@@ -8,52 +8,21 @@ from uuid import RFC_4122
 import pytest
 from django.db import ProgrammingError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
-from django.test.utils import CaptureQueriesContext
 
-from config.ids import format_id
 from jobs import hints
 from tenants.context import PLATFORM, PLATFORM_ID, tenant_context
 from tests.webhooks.ears import deliveries_of, listen, publish_in
-from webhooks import catalogue, fan_out, services
+from tests.webhooks.published import (
+    asked,
+    events_and_deliveries,
+    events_of,
+    statements,
+    told_to_the_platform,
+)
+from webhooks import services
 from webhooks.errors import EventTooLarge, InvalidEvent
 from webhooks.models import Delivery, Event
 from webhooks.services import NewEvent, publish, publish_many
-
-
-def events_of(operator, tenant) -> list[tuple]:
-    return operator.execute(
-        "select type, data::jsonb, idempotency_key from webhooks_event e"
-        " join webhooks_payload p on p.event_id = e.id where e.tenant_id = %s",
-        [tenant.pk],
-    ).fetchall()
-
-
-def events_and_deliveries(operator, tenant) -> tuple[int, int, int]:
-    return operator.execute(
-        "select (select count(*) from webhooks_event where tenant_id = %(t)s),"
-        " (select count(*) from webhooks_payload where tenant_id = %(t)s),"
-        " (select count(*) from webhooks_delivery where tenant_id = %(t)s)",
-        {"t": tenant.pk},
-    ).fetchone()
-
-
-def told_to_the_platform(operator, tenant) -> list[tuple]:
-    """The platform's events that are about this tenant."""
-    return operator.execute(
-        "select type, data::jsonb from webhooks_event e"
-        " join webhooks_payload p on p.event_id = e.id and p.tenant_id = e.tenant_id"
-        " where e.tenant_id = %s and data::jsonb ->> 'tenant_id' = %s order by e.id",
-        [PLATFORM_ID, format_id("tnt", tenant.uuid)],
-    ).fetchall()
-
-
-def asked() -> CaptureQueriesContext:
-    return CaptureQueriesContext(connection)
-
-
-def statements(captured) -> list[str]:
-    return [query["sql"] for query in captured if "enter_tenant" not in query["sql"]]
-
 
 # ---- One event, in the caller's transaction ----
 
@@ -323,69 +292,6 @@ def test_publishers_to_several_ordered_endpoints_do_not_lock_each_other_up(tenan
         assert sorted(deliveries_of(operator, ear, "d.seq")) == list(range(1, 3 * rounds + 1))
 
 
-# ---- Thousands at a time ----
-
-
-def test_it_publishes_10_000_events_to_5_endpoints_in_one_call(tenant, operator):
-    ordered = listen(tenant.ref, "bulk.*", ordered=True)
-    ears = [ordered, *(listen(tenant.ref) for _ in range(4))]
-    events = [NewEvent(f"bulk.t{n % 7}", {"n": n}) for n in range(10_000)]
-    with tenant_context(tenant.ref), transaction.atomic(), asked() as captured:
-        published = publish_many(tenant_id=tenant.pk, events=events)
-    chunks = 10_000 // fan_out.MOST
-    assert len(statements(captured)) <= chunks + 1  # And one look at the catalogue.
-    assert len({event.pk for event in published}) == 10_000
-    assert events_and_deliveries(operator, tenant) == (10_000, 10_000, 50_000)
-    told = operator.execute(
-        "select endpoint_id, count(*) from webhooks_delivery where tenant_id = %s group by 1",
-        [tenant.pk],
-    ).fetchall()
-    assert dict(told) == {ear.pk: 10_000 for ear in ears}
-    numbered = operator.execute(
-        "select d.seq, (p.data::json ->> 'n')::int from webhooks_delivery d"
-        " join webhooks_payload p on p.tenant_id = d.tenant_id and p.event_id = d.event_id"
-        " where d.endpoint_id = %s order by seq",
-        [ordered.pk],
-    ).fetchall()
-    assert numbered == [(n + 1, n) for n in range(10_000)]
-
-
-def test_many_are_published_all_or_none_with_every_error(tenant, operator):
-    events = [
-        NewEvent("fine", {}),
-        NewEvent("", {}),
-        NewEvent("fine", {"x": object()}),
-        NewEvent("fine", {}),
-    ]
-    with (
-        pytest.raises(InvalidEvent) as refused,
-        tenant_context(tenant.ref),
-        transaction.atomic(),
-    ):
-        publish_many(tenant_id=tenant.pk, events=events)
-    assert [error.pointer for error in refused.value.errors] == ["/events/1/type", "/events/2/data"]
-    assert events_of(operator, tenant) == []
-
-
-def test_many_with_keys_leave_out_those_that_were_published(tenant, operator):
-    endpoint = listen(tenant.ref, ordered=True)
-    publish_in(tenant, idempotency_key="b")
-    with tenant_context(tenant.ref), transaction.atomic():
-        published = publish_many(
-            tenant_id=tenant.pk,
-            events=[NewEvent(f"t.{key}", {}, key) for key in ("a", "b", "c", "c", "d")],
-        )
-    assert [event and event.type for event in published] == ["t.a", None, "t.c", None, "t.d"]
-    told = deliveries_of(operator, endpoint, "d.seq, e.type")
-    assert sorted(told) == [(1, "a.b"), (2, "t.a"), (3, "t.c"), (4, "t.d")]
-
-
-def test_publishing_nothing_is_no_statement(tenant):
-    with tenant_context(tenant.ref), transaction.atomic(), asked() as captured:
-        assert publish_many(tenant_id=tenant.pk, events=[]) == []
-    assert statements(captured) == []
-
-
 # ---- Tenants apart ----
 
 
@@ -443,97 +349,3 @@ def test_a_tenant_reads_its_own_events_alone(tenant, other_tenant):
     with tenant_context(tenant.ref):
         assert Event.objects.count() == 1
         assert Delivery.objects.count() == 1
-
-
-# ---- The platform's endpoints ----
-
-
-def test_the_platform_hears_what_is_its_business_and_the_tenant_too(tenant, operator):
-    mine = listen(tenant.ref)
-    platforms = listen(PLATFORM, "tenant.*", "endpoint.disabled", ordered=True)
-    deaf = listen(PLATFORM, "delivery.*")
-    publish_in(tenant, type="tenant.ready", payload={"plan": "free"})
-    publish_in(tenant, type="endpoint.disabled", payload={"tenant_id": "tnt_another"})
-    publish_in(tenant, type="a.b")
-    assert deliveries_of(operator, mine) == ["tenant.ready", "endpoint.disabled", "a.b"]
-    whose = format_id("tnt", tenant.uuid)
-    assert told_to_the_platform(operator, tenant) == [
-        ("tenant.ready", {"plan": "free", "tenant_id": whose}),
-        ("endpoint.disabled", {"tenant_id": whose}),  # Whatever it said it was.
-    ]
-    told = deliveries_of(operator, platforms, "e.type, d.seq, d.state, d.tenant_id, d.lane")
-    lane = f"endpoint:{platforms.pk}"
-    assert told == [
-        ("tenant.ready", 1, "pending", PLATFORM_ID, lane),
-        ("endpoint.disabled", 2, "pending", PLATFORM_ID, lane),
-    ]
-    assert deliveries_of(operator, deaf) == []
-
-
-def test_a_repeated_event_is_told_to_the_platform_once(tenant, operator):
-    for _ in range(2):
-        publish_in(tenant, type="tenant.ready", idempotency_key="ready")
-    assert len(told_to_the_platform(operator, tenant)) == 1
-
-
-def test_many_are_told_to_the_platform_in_one_statement_a_chunk(tenant, operator):
-    platforms = listen(PLATFORM, ordered=True)
-    events = [NewEvent("tenant.ready", {"n": n}) for n in range(50)]
-    with tenant_context(tenant.ref), transaction.atomic(), asked() as captured:
-        publish_many(tenant_id=tenant.pk, events=events)
-    assert len(statements(captured)) == 2
-    assert deliveries_of(operator, platforms, "d.seq") == list(range(1, 51))
-
-
-def test_the_platforms_own_events_are_told_it_once(operator):
-    platforms = listen(PLATFORM, "endpoint.disabled")
-    with tenant_context(PLATFORM), transaction.atomic():
-        publish(tenant_id=PLATFORM_ID, type="endpoint.disabled", payload={})
-    assert deliveries_of(operator, platforms) == ["endpoint.disabled"]
-
-
-def test_a_project_adds_types_that_the_platform_hears(tenant, operator, settings):
-    settings.SLIPWAY = settings.SLIPWAY | {"PLATFORM_EVENTS": ["tenant.upgraded"]}
-    publish_in(tenant, type="tenant.upgraded")
-    assert [type for type, _ in told_to_the_platform(operator, tenant)] == ["tenant.upgraded"]
-
-
-TELL = """
-select slipway.tell_platform(
-  array[gen_random_uuid()], array[%s], array['{}'::jsonb], '019a0000-0000-7', 1)
-"""
-
-
-def tell(ref, type: str) -> int:
-    with tenant_context(ref), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(TELL, [type])
-        return cursor.fetchone()[0]
-
-
-@pytest.mark.other_guard
-@pytest.mark.parametrize("type", ["invoice.paid", "x", "tenant.ready.x", "tenantx.ready", "a\n"])
-def test_injected_sql_tells_the_platform_nothing_else(tenant, operator, type):
-    listen(PLATFORM)
-    with pytest.raises(ProgrammingError, match="hears of its own"):
-        tell(tenant.ref, type)
-    assert told_to_the_platform(operator, tenant) == []
-    assert tell(tenant.ref, "tenant.ready") >= 1  # The control.
-
-
-@pytest.mark.other_guard
-def test_nobody_tells_the_platform_of_nobody(app_connection):
-    with pytest.raises(Exception, match="Only what happens to a tenant"):
-        app_connection.execute(TELL, ["tenant.ready"])
-
-
-@pytest.mark.other_guard
-def test_injected_sql_writes_no_event_of_the_platforms(tenant, operator):
-    with tenant_context(tenant.ref):
-        assert not Event.objects.filter(tenant_id=PLATFORM_ID).exists()
-        with pytest.raises(ProgrammingError, match="row-level security"), transaction.atomic():
-            Event.objects.create(tenant_id=PLATFORM_ID, type="tenant.ready")
-
-
-def test_every_type_that_the_platform_hears_passes_the_database(tenant):
-    for type in catalogue.platform_events():
-        tell(tenant.ref, type)
