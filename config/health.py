@@ -15,6 +15,12 @@ from config.api import answer
 
 _log = structlog.get_logger(__name__)
 
+_DAYS_AHEAD = """
+select parent, coalesce(min(n) filter (where not slipway.has_partition(
+  ('public.' || parent)::regclass, now() + n * interval '24 hours')), 31) - 1
+from unnest(%s::text[]) parent, generate_series(0, 30) n group by parent
+"""
+
 
 def healthz(request: HttpRequest) -> HttpResponse:
     """The process is alive. Touches nothing: a database that is down is no reason to restart us."""
@@ -22,7 +28,10 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when requests can be served, 503 when not; without Redis or a worker they can."""
+    """200 when requests can be served, 503 when not.
+
+    Without Redis, a worker or today's partitions they can.
+    """
     checks = {**_database(), "redis": _redis()}
     ready = checks["database"] == checks["migrations"] == "ok"
     return answer(
@@ -36,7 +45,12 @@ def _database() -> dict[str, str]:
     try:
         if not migrated():
             return {"database": "ok", "migrations": "missing"}
-        return {"database": "ok", "migrations": "ok", "worker": "ok" if has_worker() else "none"}
+        return {
+            "database": "ok",
+            "migrations": "ok",
+            "worker": "ok" if has_worker() else "none",
+            "partitions": "ok" if min(days_ahead().values(), default=0) >= 0 else "degraded",
+        }
     except ProgrammingError:  # Nothing has been migrated: the function itself is not there.
         return {"database": "ok", "migrations": "missing"}
     except DatabaseError as error:
@@ -67,6 +81,16 @@ def has_worker() -> bool:
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute("select slipway.drainers_alive()")
         return bool(cursor.fetchone()[0])
+
+
+def days_ahead(*, using: str = DEFAULT_DB_ALIAS) -> dict[str, int]:
+    """How many days after today each partitioned table has a partition for, without a gap.
+
+    At most 30; 0 is today's only, -1 not even that. Raises DatabaseError.
+    """
+    with connections[using].cursor() as cursor:
+        cursor.execute(_DAYS_AHEAD, [list(settings.SLIPWAY["PARTITIONED"])])
+        return dict(cursor.fetchall())
 
 
 @cache

@@ -5,12 +5,17 @@ import json
 from datetime import UTC, date, datetime
 from typing import Any
 
+import structlog
 from django.core.management.base import BaseCommand
 from django.db import connections
 
+from config import health
 from config.terminal import ShowsExamples
 from jobs import partitions
 from jobs.partitions import Partitioned
+
+FEW_DAYS = 7  # Of the fourteen that an hourly run keeps: it has not run for a week.
+_log = structlog.get_logger(__name__)
 
 
 class Command(ShowsExamples, BaseCommand):
@@ -30,14 +35,23 @@ class Command(ShowsExamples, BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         today = datetime.now(UTC).date()
         answer: dict[str, list[str]] = {"made": [], "dropped": [], "refused": []}
+        ahead = health.days_ahead(using="owner")
+        self._warn(ahead)
         for table in partitions.tables():
             done = self._plan(table, today) if options["dry_run"] else self._keep_up(table, today)
             for what, names in done.items():
                 answer[what] += names
         if options["json"]:
-            self.stdout.write(json.dumps(answer))
+            self.stdout.write(json.dumps({**answer, "days_ahead": ahead}))
         else:
             self.stdout.write(", ".join(f"{len(names)} {what}" for what, names in answer.items()))
+
+    def _warn(self, ahead: dict[str, int]) -> None:
+        """Tell of tables that nobody has made partitions for of late."""
+        for table, days in ahead.items():
+            if days < FEW_DAYS:
+                _log.warning("Few partitions are left", table=table, days_ahead=days)
+                self.stderr.write(f"{table} has partitions for {days} days after today.")
 
     def _plan(self, table: Partitioned, today: date) -> dict[str, list[str]]:
         wanted, old = self._find(table, today)
