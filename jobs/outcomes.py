@@ -43,12 +43,18 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """It failed, and would fail again: straight to the dead letters."""
+    """It failed, and would fail again: straight to the dead letters.
+
+    `shuts`: so would all else in its lane, which is paused for as many seconds, until whoever hears
+    the notice has done something about it. One is enough to say so: what was under way with it, and
+    comes to the same when the lane is paused already, counts as Retry, and waits with the rest.
+    """
 
     error: str
     exchange: Exchange | None = None
     healthy: bool = False
     notice: str | None = None
+    shuts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

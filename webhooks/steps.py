@@ -20,6 +20,7 @@ from webhooks.signing import BadSecret
 
 ASIDE = 60.0  # Seconds; by then webhooks.tending holds what a disabled endpoint's lane still has.
 THROTTLED = 60.0  # Seconds that a 429 holds the lane when it does not say how long.
+GONE = 3600.0  # Seconds that a 410 holds the lane: by then its notice has disabled the endpoint.
 SHORTEST_THROTTLE = 1.0  # "Retry-After: 0" costs no attempt: without a floor it would go on so.
 MARGIN = 2.0  # Seconds before the queue's deadline by which the call must have ended.
 
@@ -64,7 +65,8 @@ def judged(answer: Answer, exchanged: Exchange, *, now: float) -> Outcome:
     if 300 <= status < 400:
         return Retry(f"{error}: redirects are not followed", exchange=exchanged)
     if status == 410:
-        return Fail(f"{error}: the endpoint is gone", exchanged, notice="gone")
+        # One request says it for all: the rest is held by the lane, and then by the endpoint.
+        return Fail(f"{error}: the endpoint is gone", exchanged, notice="gone", shuts=GONE)
     after = retry_after(answer.headers.get("retry-after", ""), now=now)
     if status == 429:
         wait = THROTTLED if after is None else max(after, SHORTEST_THROTTLE)

@@ -105,6 +105,13 @@ select n.tenant_id, n.key, n.id is null and made.key is null, n.opened, n.recove
 from next n left join made on made.tenant_id = n.tenant_id and made.key = n.key
 """
 
+# Paused by somebody, and not by the breaker.
+SHUT = """
+select l.tenant_id, l.key from json_to_recordset(%s::json) g(tenant_id bigint, key text)
+join jobs_lane l on l.tenant_id = g.tenant_id and l.key = g.key
+where l.paused_until > now() and l.paused_until is distinct from l.opened_until
+"""
+
 Lane = tuple[int, str]  # Its tenant's id and its key.
 
 
@@ -147,17 +154,46 @@ async def watch(
     return changes
 
 
+async def spare(
+    connection: AsyncConnection[Any], batch: Sequence[Settlement]
+) -> Sequence[Settlement]:
+    """Of those that are dead since nothing of their lane can be done, leave one a lane dead.
+
+    The others take their `otherwise`. Two batches that are settled in the same moment may leave
+    one each: nothing is locked for this.
+    """
+    lanes = {_lane(one) for one in batch if one.otherwise is not None}
+    if not lanes:
+        return batch
+    given = orjson.dumps([{"tenant_id": tenant, "key": key} for tenant, key in lanes]).decode()
+    cursor = await connection.execute(SHUT, [given], prepare=False)
+    shut: set[Lane] = {(tenant, key) for tenant, key in await cursor.fetchall()}
+    left: list[Settlement] = []
+    for one in batch:
+        left.append(one.otherwise if one.otherwise and _lane(one) in shut else one)
+        if one.otherwise is not None:
+            shut.add(_lane(one))
+    return left
+
+
+def _lane(one: Settlement) -> Lane:
+    return one.claim.tenant_id, one.claim.lane
+
+
 def heard(settled: Sequence[Settlement], *, counting: bool) -> dict[Lane, Heard]:
     """What a batch says, by lane; without `counting`, only which lanes asked to be left alone."""
     said: dict[Lane, Heard] = {}
     for one in settled:
-        if one.pause is None and (one.well is None or not counting):
+        well = one.well if counting else None
+        if one.pause is None and well is None:
             continue
-        lane = said.setdefault((one.claim.tenant_id, one.claim.lane), Heard())
+        lane = said.setdefault(_lane(one), Heard())
         if one.pause is not None:
             lane.hold = max(lane.hold or 0.0, one.pause)
             lane.why = one.error or ""
-        elif one.well:
+        if well is None:
+            continue
+        if well:
             lane.healed, lane.failed, lane.begun_at, lane.error = True, 0, None, ""
         else:
             lane.failed += 1

@@ -143,6 +143,7 @@ def _said(error: psycopg.Error) -> str:
 
 async def _commit(connection: AsyncConnection[Any], batch: Sequence[Settlement]) -> set[Held]:
     async with connection.transaction():
+        batch = await health.spare(connection, batch)
         settled: set[Held] = set()
         for name in sorted({one.claim.queue for one in batch}):
             of_queue = [one for one in batch if one.claim.queue == name]

@@ -52,6 +52,7 @@ class Settlement:
     pause: float | None = None  # Seconds in which nothing of its lane is to start.
     notice: str | None = None  # What its queue's notices are to tell, besides a death.
     most: int | None = None  # The attempts that its policy allows in all, where that has changed.
+    otherwise: "Settlement | None" = None  # What to write where its lane was shut by another.
 
     @property
     def quiet(self) -> bool:
@@ -70,6 +71,8 @@ def settle(
         why = f"the step's outcome cannot be settled: {clean.said(error)}"
         judged = _dead(claim, why, None, DeadLetter.Reason.FAILED)
     judged.duration_ms = min(int(elapsed * 1000), 2**31 - 1)
+    if judged.otherwise is not None:
+        judged.otherwise.duration_ms = judged.duration_ms
     return judged
 
 
@@ -94,8 +97,7 @@ def _judge(
         case Throttled():
             return _throttled(claim, outcome, queue.policy(claim), random, elapsed)
         case Fail():
-            dead = _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.FAILED)
-            return replace(dead, **_told(claim, outcome, well=False))
+            return _failed(claim, outcome, queue.policy(claim), random, elapsed)
         case Unknown() if queue.model.never_twice and not claim.discarding:
             return Settlement(
                 claim,
@@ -179,6 +181,18 @@ def _retry(
         **_exchange(outcome.exchange),
         **told,
     )
+
+
+def _failed(
+    claim: Claim, outcome: Fail, policy: Policy, random: Callable[[], float], elapsed: float
+) -> Settlement:
+    dead = _dead(claim, outcome.error, outcome.exchange, DeadLetter.Reason.FAILED)
+    dead = replace(dead, **_told(claim, outcome, well=False))
+    if outcome.shuts is None or claim.discarding:
+        return dead
+    again = Retry(outcome.error, None, outcome.exchange, outcome.healthy, outcome.notice)
+    otherwise = _retry(claim, again, policy, random, elapsed)
+    return replace(dead, pause=max(_seconds(outcome.shuts), LEAST_PAUSE), otherwise=otherwise)
 
 
 def _throttled(
