@@ -2,10 +2,11 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import Client
 
 from tenants.context import PLATFORM, PLATFORM_ID, tenant_context
@@ -352,3 +353,24 @@ def test_the_catalogues_reserved_types_are_all_refused(caller, tenant, operator)
     for type in catalogue.reserved():
         assert caller.publish(type=type).status_code == 400
     assert events_of(operator, tenant) == []
+
+
+def test_one_key_at_once_from_eight_clients_is_one_event(tenant, operator):
+    """Whoever comes second waits for the first, and gets its answer."""
+    listen(tenant.ref)
+    token = tenant_key(tenant)
+
+    def publish(_: int):
+        try:
+            return Caller(token).publish(key="at-once-1", data={"n": 1})
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(publish, range(8)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert {answer.json()["deliveries"] for answer in answers} == {1}
+    replayed = [answer.headers.get("Idempotent-Replayed") for answer in answers]
+    assert sorted(replayed, key=str) == [None] + ["true"] * 7
+    assert len(events_of(operator, tenant)) == 1
