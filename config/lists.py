@@ -78,13 +78,22 @@ def row_number(text: str) -> int:
 
 
 def page(
-    rows: Iterable[T], *, limit: int, show: Callable[[T], S], place: Callable[[T], str]
+    rows: Iterable[T],
+    *,
+    limit: int,
+    show: Callable[[T], S],
+    place: Callable[[T], str],
+    then: object | None = None,
 ) -> Page[S]:
-    """One page from `limit + 1` rows: what `show` makes of each, and the `place` of the last."""
+    """One page from `limit + 1` rows: what `show` makes of each, and the `place` of the last.
+
+    `then` is where the next page begins when there are no more rows: where looking for them ended.
+    """
     shown = list(rows)
     more = len(shown) > limit
     shown = shown[:limit]
-    cursor = base64.urlsafe_b64encode(place(shown[-1]).encode()) if more else b""
+    end = place(shown[-1]) if more else str(then or "")
+    cursor = base64.urlsafe_b64encode(end.encode())
     return {
         "data": [show(row) for row in shown],
         "next_cursor": cursor.decode().rstrip("=") or None,

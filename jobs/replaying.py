@@ -10,8 +10,9 @@ as the operator, in queues that no tenant may touch, and still for that one tena
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -39,6 +40,8 @@ Action = Replay.Action
 PACE = 2000.0  # Works a second: what replays write leaves the database room for all else.
 STRETCH = 20.0  # Seconds at a time; then others' jobs have their turn.
 SAMPLE = 5
+MOST_COUNTED = 10_000
+COUNTING = 2.0  # Seconds: who asks how many there are waits for the answer.
 
 # The app role may not name the columns that it may not write: Django would name all.
 _INSERT = """
@@ -49,10 +52,16 @@ values (%s, %s, %s, %s, %s::jsonb, %s, %s, %s {values})
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a selection finds: how many, and the first few."""
+    """What an action would move: how many, and the first few.
+
+    `capped`: there may be more; counting ended at MOST_COUNTED, or took too long. `left_out` is how
+    many the selection finds besides that cannot be moved as things stand: why → how many.
+    """
 
     count: int
     sample: Sequence[Found]
+    capped: bool = False
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +90,20 @@ def preview(selection: Selection, *, action: Action, using: str, size: int = SAM
     """
     if action == Action.MISSING:
         return _missing(selection.queue).preview(selection, size=size, using=using)
-    found = selecting.count(selection, using=using)
-    return Preview(found, selecting.sample(selection, size=size, using=using))
+    counted: list[UUID] = []
+    left_out: Counter[str] = Counter()
+    place: str | None = ""
+    ends_at = time.monotonic() + COUNTING
+    while place is not None and len(counted) <= MOST_COUNTED and time.monotonic() < ends_at:
+        looked = selecting.look(selection, place=place, most=CHUNK, using=using)
+        unmoved: Mapping[UUID, str] = {}
+        if action == Action.REPLAY and looked.ids:
+            unmoved = selecting.left_out(selection, looked.ids, using=using)
+        counted += [id_ for id_ in looked.ids if id_ not in unmoved]
+        left_out.update(unmoved.values())
+        place = looked.place
+    shown = selecting.sample(selection, counted[:size], using=using) if size else []
+    return Preview(min(len(counted), MOST_COUNTED), shown, place is not None, dict(left_out))
 
 
 def start(*, selection: Selection, action: Action, actor: str, reason: str, using: str) -> Replay:
@@ -109,7 +130,7 @@ def start(*, selection: Selection, action: Action, actor: str, reason: str, usin
             "jobs.resolve",
             tenant_id=selection.tenant_id,
             args={"replay": str(replay.pk)},
-            lane="replays",  # One after another leaves the tenant's other jobs their room.
+            lane="replays",  # Its own window: the tenant's other jobs have their room beside it.
             using=using,
         )
         _record(replay, _BEGUN[action], {"selection": replay.selection, "total": total}, using)
@@ -193,13 +214,12 @@ def _discard(replay: Replay, using: str) -> Chunk:
 
 def _resolve(replay: Replay, using: str, *resolutions: Resolution) -> Chunk:
     selection = selecting.read(replay.selection)
-    ids = selecting.after(selection, place=replay.place, most=CHUNK, using=using)
-    done = 0
+    looked = selecting.look(selection, place=replay.place, most=CHUNK, using=using)
+    ids, done = looked.ids, 0
     for resolution in resolutions:
         act = Act(resolution, replay.actor, replay.reason)
         done += len(resolve(queue=replay.queue, ids=ids, act=act, using=using))
-    place = str(ids[-1]) if len(ids) == CHUNK else None
-    return Chunk(done, len(ids) - done, place)
+    return Chunk(done, len(ids) - done, looked.place)
 
 
 def _fill(replay: Replay, using: str) -> Chunk:

@@ -60,7 +60,7 @@ class AttemptAnswer(TypedDict):
 
 
 def delivery_as_json(delivery: Delivery) -> DeliveryAnswer:
-    """Its event comes with it: select_related("event")."""
+    """Its event comes with it."""
     return {
         "id": format_id("dlv", delivery.pk),
         "event_id": format_id("evt", delivery.event_id),

@@ -86,9 +86,15 @@ class SampleAnswer(TypedDict):
 
 
 class CountAnswer(TypedDict):
-    """What a replay would find, with the first few."""
+    """What a replay would move, with the first few.
+
+    `capped`: there may be more; no more were counted. `left_out` is how many the filter finds
+    besides, and why they cannot be sent again as things stand.
+    """
 
     count: int
+    capped: bool
+    left_out: dict[str, int]
     sample: list[SampleAnswer]
 
 
@@ -112,7 +118,7 @@ def replay_as_json(replay: Replay) -> ReplayAnswer:
         "id": format_id("rpl", replay.pk),
         "action": replay.action,
         "status": replay.status,
-        "total": replay.total,
+        "total": max(replay.total, replay.done),  # It was counted to so many and no further.
         "done": replay.done,
         "skipped": replay.skipped,
         "reason": replay.reason,
@@ -123,7 +129,12 @@ def replay_as_json(replay: Replay) -> ReplayAnswer:
 
 
 def count_as_json(found: Preview) -> CountAnswer:
-    return {"count": found.count, "sample": [_sample(one) for one in found.sample]}
+    return {
+        "count": found.count,
+        "capped": found.capped,
+        "left_out": dict(found.left_out),
+        "sample": [_sample(one) for one in found.sample],
+    }
 
 
 def _sample(found: Found) -> SampleAnswer:

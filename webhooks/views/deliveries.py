@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,7 +24,7 @@ from jobs.models import Attempt, DeadLetter
 from jobs.states import State
 from tenants.serializers import Because
 from webhooks import replaying
-from webhooks.models import Delivery
+from webhooks.listing import listed
 from webhooks.replaying import QUEUE
 from webhooks.serializers.deliveries import (
     AttemptAnswer,
@@ -43,14 +42,14 @@ def _moment(text: str) -> datetime:
     return utc(datetime.fromisoformat(text))
 
 
-# Query parameter → what it asks of a delivery. Each raises ValueError for what it cannot read.
-FILTERS: dict[str, Callable[[str], Q]] = {
-    "endpoint": lambda text: Q(endpoint_id=_id("ep", text)),
-    "event": lambda text: Q(event_id=_id("evt", text)),
-    "type": lambda text: Q(event__type=text),
-    "state": lambda text: Q(state=State(text)),
-    "since": lambda text: Q(created_at__gte=_moment(text)),
-    "until": lambda text: Q(created_at__lt=_moment(text)),
+# Query parameter → how to read it. Each raises ValueError for what it cannot read.
+FILTERS: dict[str, Callable[[str], Any]] = {
+    "endpoint": lambda text: _id("ep", text),
+    "event": lambda text: _id("evt", text),
+    "type": str,
+    "state": State,
+    "since": _moment,
+    "until": _moment,
 }
 
 
@@ -64,11 +63,10 @@ class Deliveries(OwnerView):
     def get(self, request: Request) -> Response:
         refuse_unknown_parameters(request, tuple(FILTERS))
         limit = read_limit(request)
-        rows = Delivery.objects.select_related("event").order_by("-id")
-        rows = _filtered(rows, request.GET)
         before = read_cursor(request, UUID)
-        rows = rows.filter(pk__lt=before) if before else rows
-        return Response(page(rows[: limit + 1], limit=limit, show=delivery_as_json, place=_place))
+        found = listed(_asked(request.GET), before=before, most=limit + 1)
+        shown = page(found.rows, limit=limit, show=delivery_as_json, place=_place, then=found.place)
+        return Response(shown)
 
 
 class OneDelivery(OwnerView):
@@ -148,19 +146,20 @@ def _id(prefix: str, text: str) -> UUID:
         raise ValueError(text) from None
 
 
-def _filtered(rows: QuerySet[Delivery], parameters: QueryDict) -> QuerySet[Delivery]:
-    """The rows that the query parameters ask for. Raises InvalidParameter."""
-    for name, ask in FILTERS.items():
+def _asked(parameters: QueryDict) -> dict[str, Any]:
+    """What the query parameters ask for. Raises InvalidParameter."""
+    asked = {}
+    for name, read in FILTERS.items():
         text = parameters.get(name)
         if text is None:
             continue
         try:
             if len(text) > 100:
                 raise ValueError
-            rows = rows.filter(ask(text))
+            asked[name] = read(text)
         except ValueError:
             raise InvalidParameter(f"{name} is not valid.", parameter=name) from None
-    return rows
+    return asked
 
 
 def _place(row: Any) -> str:
