@@ -55,7 +55,7 @@ class Provisioning:
     def fill(self, found: list[Any], options: Mapping[str, Any], *, actor: str) -> Iterator[str]:
         """Enqueue a job for each; yields each tenant's slug as it is done."""
         for request_id, tenant_id, slug in found:
-            _enqueue(request_id, tenant_id, step=options["step"], actor=actor)
+            _enqueue(request_id, tenant_id, options["step"], actor=actor, reason=options["reason"])
             yield slug
 
 
@@ -105,7 +105,7 @@ def _still_there(claim: Claim) -> Context | None:
     return None if gone else ctx
 
 
-def _enqueue(request_id: UUID, tenant_id: int, *, step: str, actor: str) -> None:
+def _enqueue(request_id: UUID, tenant_id: int, step: str, *, actor: str, reason: str) -> None:
     with transaction.atomic(using="operator"):
         enqueue(
             "onboarding.step",
@@ -118,6 +118,7 @@ def _enqueue(request_id: UUID, tenant_id: int, *, step: str, actor: str) -> None
             action="onboarding.backfilled",
             target=f"onboarding:{request_id}",
             tenant_id=tenant_id,
+            reason=reason,
             after={"step": step},
             using="operator",
         )

@@ -21,7 +21,6 @@ class Events:
         parser.add_argument("--since", required=True, type=moment, help="RFC 3339; or a date.")
         parser.add_argument("--until", type=moment, help="Published before this time.")
         parser.add_argument("--type", default="", help="Of one type of event.")
-        parser.add_argument("--reason", default="a new endpoint", help="For the audit trail.")
 
     def find(self, options: Mapping[str, Any]) -> list[Any]:
         """The deliveries to make. Raises LookupError when there is no such endpoint."""

@@ -3,7 +3,6 @@
 What strangers sent is printed on a terminal: no control character of theirs gets there.
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,14 +11,13 @@ from pathlib import Path
 import orjson
 import requests
 
+from config.terminal import printable
 from webhooks.signing import TOLERANCE, BadSecret, BadSignature, verify
 
 LARGEST = 1024 * 1024  # Bytes of a body.
 PATIENCE = 30.0  # Seconds for a client that says nothing more.
 ANY_TIME = 2**40  # Seconds.
 
-# C0, C1 and what turns the direction of text.
-_UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SENT_ON = ("content-type", "webhook-id", "webhook-timestamp", "webhook-signature")
 
 
@@ -127,8 +125,3 @@ def shown(path: str, headers: Mapping[str, str], body: bytes, why: str | None) -
         said = body.decode(errors="replace")
     lines = printable(said).split("\n")
     return "\n".join([printable(head).replace("\n", " "), *(f"  {line}" for line in lines)])
-
-
-def printable(text: str) -> str:
-    """Without control characters, line breaks apart: none of them reaches a terminal."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)

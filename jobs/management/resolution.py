@@ -4,6 +4,7 @@ import getpass
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from config.terminal import HelpFormatter, ShowsExamples
+from config.terminal import HelpFormatter, ShowsExamples, confirm, printable
 from jobs import replaying
 from jobs.choosing import OPERATOR, Choice, choice
 from jobs.models import Replay
@@ -28,7 +29,9 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
     """Counts what the options find, asks, and hands it over to the workers."""
 
     action: ClassVar[Action]
-    exit_codes = "0 done, handed over, or nothing to do; 1 refused; 2 not confirmed."
+    exit_codes = (
+        "0 done, handed over, or nothing to do; 1 refused, or nobody to ask; 2 not confirmed."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         queues = parser.add_subparsers(dest="queue", required=True, metavar="QUEUE")
@@ -43,7 +46,9 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             one.add_argument("--reason", default="", help="Why: the audit trail keeps it.")
             one.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")
             one.add_argument("--json", action="store_true", help="Answer as one JSON object.")
-            one.add_argument("--yes", action="store_true", help="Do not ask.")
+            one.add_argument(
+                "--yes", action="store_true", help="Do not ask; needed where there is no terminal."
+            )
             one.add_argument("--wait", action="store_true", help="Until the workers are done.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,11 +60,12 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             raise CommandError(str(error)) from None
         total = sum(found.count for _, found in counted)
         if options["dry_run"] or not total:
-            self._tell(options, counted, [], f"{total} found; nothing was changed.")
+            self._tell(options, counted, [], f"{self._found(counted)}; nothing was changed.")
             return
         if not options["reason"].strip():
             raise CommandError("Say why with --reason: the audit trail keeps it.")
         self._confirm(counted, total, options)
+        counted = [(one, found) for one, found in counted if found.count]
         replays = self._start(counted, action, options)
         if options["wait"]:
             self._wait(replays, total, options)
@@ -76,29 +82,35 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             (one, replaying.preview(one, action=action, using=OPERATOR, size=SHOWN))
             for one in chosen.selections(options)
         ]
-        return [(one, preview) for one, preview in found if preview.count]
+        return [(one, preview) for one, preview in found if preview.count or preview.left_out]
+
+    def _found(self, counted: Counted) -> str:
+        """How many, and how many of what the options find must be left out, and why."""
+        total = sum(found.count for _, found in counted)
+        more = any(found.capped for _, found in counted)
+        left_out: Counter[str] = Counter()
+        for _, found in counted:
+            left_out.update(found.left_out)
+        said = "".join(f", {many} left out ({why})" for why, many in sorted(left_out.items()))
+        return f"{'more than ' if more else ''}{total} found{said}"
 
     def _confirm(self, counted: Counted, total: int, options: dict[str, Any]) -> None:
-        """Ask whoever sits at the terminal; exits with 2 at anything but yes."""
-        if options["yes"] or options["json"] or not sys.stdin.isatty():
-            return
-        for _, found in counted[:SHOWN]:
+        """Show a few and ask; raises CommandError as `confirm` does."""
+        for _, found in [] if options["yes"] else counted[:SHOWN]:
             for one in found.sample:
-                self.stderr.write(f"  {one.id} {one.state} {one.lane} {one.last_error[:60]}")
-        self.stderr.write(f"{total} works of {len(counted)} tenants. Type yes: ", ending="")
-        self.stderr.flush()
-        if sys.stdin.readline().strip().lower() != "yes":
-            raise CommandError("Nothing was changed.", returncode=2)
+                said = printable(f"  {one.id} {one.state} {one.lane} {one.last_error[:60]}")
+                self.stderr.write(said.replace("\n", " "))
+        most = "more than " if any(found.capped for _, found in counted) else ""
+        confirm(f"{most}{total} works of {len(counted)} tenants.", yes=options["yes"])
 
     def _start(self, counted: Counted, action: Action, options: dict[str, Any]) -> Sequence[Replay]:
         """One replay a tenant, all or none."""
-        actor = f"system:terminal:{getpass.getuser()}"[:100]
         with transaction.atomic(using=OPERATOR):
             return [
                 replaying.start(
                     selection=one,
                     action=action,
-                    actor=actor,
+                    actor=actor(),
                     reason=options["reason"],
                     using=OPERATOR,
                 )
@@ -128,13 +140,15 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             return
         answer = {
             "found": sum(found.count for _, found in counted),
+            "capped": any(found.capped for _, found in counted),
+            "left_out": sum(sum(found.left_out.values()) for _, found in counted),
             "tenants": len(counted),
             "sample": [str(one.id) for _, found in counted for one in found.sample][:SHOWN],
             "replays": [
                 {
                     "id": f"rpl_{replay.pk}",
                     "status": replay.status,
-                    "total": replay.total,
+                    "total": max(replay.total, replay.done),
                     "done": replay.done,
                     "skipped": replay.skipped,
                 }
@@ -142,3 +156,8 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             ],
         }
         self.stdout.write(json.dumps(answer))
+
+
+def actor() -> str:
+    """Who acts: whoever is logged in at this machine."""
+    return f"system:terminal:{getpass.getuser()}"[:100]

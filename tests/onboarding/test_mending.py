@@ -132,8 +132,10 @@ def test_it_runs_a_step_that_was_added_later_for_the_tenants_that_exist(
     assert looked["handed_over"] == 0
     assert jobs_of(operator, tenant_id) == []
 
-    run_command("backfill", "provisioning", "--step=seal")
-    run_command("backfill", "provisioning", "--step=seal")  # Once is enough.
+    run_command("backfill", "provisioning", "--step=seal", "--reason=new", "--yes")
+    run_command(
+        "backfill", "provisioning", "--step=seal", "--reason=new", "--yes"
+    )  # Once is enough.
     assert jobs_of(operator, tenant_id) == [("onboarding.step", "seal")]
     claim = take_job(operator, tenant_id, "onboarding.step")
     assert backfill.run_step(claim) == Succeeded()

@@ -19,7 +19,7 @@ from jobs.models import DeadLetter, Job, Replay
 from tenants.models import AuditEntry
 from tests.conftest import ROOT, child_environment
 from tests.jobs.conftest import Engine, withdraw_everything
-from tests.webhooks.letters import OPERATOR, Desk, fresh, outside
+from tests.webhooks.letters import OPERATOR, Desk, change, fresh, kill, outside
 from webhooks import listening, secrets
 from webhooks.signing import sign
 
@@ -47,7 +47,8 @@ def manage(*arguments) -> str:
 
 
 def in_json(*arguments) -> dict:
-    return json.loads(manage(*arguments, "--json"))
+    sure = [] if "--dry-run" in arguments else ["--yes"]
+    return json.loads(manage(*arguments, *sure, "--json"))
 
 
 def run_jobs(engine):
@@ -163,7 +164,7 @@ def test_backfill_tells_a_new_endpoint_what_was_published_since(desk, engine):
     events = [desk.publish(n=n) for n in range(3)]
     endpoint = desk.endpoint()
     desk.endpoint()
-    options = ["--endpoint", outside("ep", endpoint), "--since", "2020-01-01"]
+    options = ["--endpoint", outside("ep", endpoint), "--since", "2020-01-01", WHY]
     said = in_json("backfill", "events", *options, "--dry-run")
     assert said == {"found": 3, "handed_over": 0}
     assert in_json("backfill", "events", *options) == {"found": 3, "handed_over": 3}
@@ -172,6 +173,9 @@ def test_backfill_tells_a_new_endpoint_what_was_published_since(desk, engine):
     assert [one.event_id for one in told] == [event.pk for event in events]
     assert {one.endpoint_id for one in told} == {endpoint.pk}
     assert in_json("backfill", "events", *options)["found"] == 0
+    begun = Replay.objects.using(OPERATOR).get(tenant_id=desk.owner.pk)
+    assert begun.actor.startswith("system:terminal:")
+    assert begun.reason == "the receiver is well again"
 
 
 def test_backfill_refuses_an_endpoint_that_is_not_there(desk):
@@ -179,10 +183,8 @@ def test_backfill_refuses_an_endpoint_that_is_not_there(desk):
         manage("backfill", "events", "--endpoint", "ep_x", "--since", "2020-01-01")
 
 
-@pytest.mark.parametrize(("answer", "code", "state"), [("yes", 0, 1), ("no", 2, 0)])
-def test_on_a_terminal_it_asks_before_it_does_anything(desk, answer, code, state):
-    desk.endpoint()
-    desk.dead()
+def on_a_terminal(answer: str):
+    """`replay`, asked and answered; its process, and what it said."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "manage.py", "replay", "deliveries", WHY]
     asked = subprocess.Popen(
@@ -190,9 +192,68 @@ def test_on_a_terminal_it_asks_before_it_does_anything(desk, answer, code, state
     )
     os.write(ours, f"{answer}\n".encode())
     _, said = asked.communicate(timeout=60)
+    return asked, said
+
+
+@pytest.mark.parametrize(("answer", "code", "state"), [("yes", 0, 1), ("no", 2, 0)])
+def test_on_a_terminal_it_asks_before_it_does_anything(desk, answer, code, state):
+    desk.endpoint()
+    desk.dead()
+    asked, said = on_a_terminal(answer)
     assert "1 works of 1 tenants" in said
     assert asked.returncode == code
     assert Replay.objects.using(OPERATOR).filter(tenant_id=desk.owner.pk).count() == state
+
+
+def acts(desk):
+    """Each command that acts, on a dead delivery of one endpoint and what another is missing."""
+    desk.endpoint()
+    desk.dead()
+    new = outside("ep", desk.endpoint())
+    return [
+        ("replay", "deliveries"),
+        ("discard", "deliveries"),
+        ("backfill", "events", "--endpoint", new, "--since", "2020-01-01"),
+    ]
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_where_nobody_can_be_asked_it_acts_only_on_yes(desk, how):
+    for command in acts(desk):
+        with pytest.raises(CommandError, match="--yes") as refused:
+            manage(*command, WHY, *how)
+        assert refused.value.returncode == 1
+        assert not Replay.objects.using(OPERATOR).filter(tenant_id=desk.owner.pk).exists()
+        manage(*command, "--dry-run", *how)
+        manage(*command, WHY, "--yes", *how)
+        Replay.objects.using(OPERATOR).filter(tenant_id=desk.owner.pk).delete()
+
+
+def test_no_act_goes_without_a_reason(desk):
+    for command in acts(desk):
+        with pytest.raises(CommandError, match="--reason"):
+            manage(*command, "--yes")
+    assert not Replay.objects.using(OPERATOR).filter(tenant_id=desk.owner.pk).exists()
+
+
+def test_no_escape_of_a_receivers_reaches_the_terminal_of_who_is_asked(desk):
+    desk.endpoint()
+    (dead,) = desk.dead()
+    change(dead, last_error="HTTP 500 \x1b]0;owned\x07\x9b31m\u202e\nType yes: ")
+    _, said = on_a_terminal("no")
+    (line,) = [line for line in said.splitlines() if str(dead.pk) in line]
+    assert "HTTP 500" in line
+    assert "Type yes" in line  # On the line that is a receiver's, not on one of its own.
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", said)
+
+
+def test_a_dry_run_says_what_is_left_out_and_why(desk):
+    desk.endpoint(disabled_at="2026-01-01T00:00Z")
+    for delivery in desk.deliveries(desk.publish()):
+        kill(delivery)
+    said = manage("replay", "deliveries", "--dry-run")
+    assert said == "0 found, 1 left out (endpoint_disabled); nothing was changed.\n"
+    assert manage("replay", "deliveries", WHY, "--yes") == said
 
 
 @pytest.mark.parametrize("command", ["replay", "discard", "backfill", "webhooks"])
@@ -315,6 +376,19 @@ def test_what_cannot_be_read_exits_with_2(captured, secret):
     with pytest.raises(CommandError) as refused:
         verify(captured, secret)
     assert refused.value.returncode == 2
+
+
+def test_the_secret_need_not_be_on_the_command_line(captured, secret, monkeypatch):
+    files = ["--headers", str(captured / "headers"), "--body", str(captured / "body")]
+    with pytest.raises(CommandError, match="WEBHOOK_SECRET"):
+        manage("webhooks", "verify", *files)
+    (captured / "secret").write_text(f"{secret}\n")
+    by_file = ["--secret-file", str(captured / "secret")]
+    assert manage("webhooks", "verify", *files, *by_file) == "Verified.\n"
+    monkeypatch.setattr("sys.stdin", StringIO(f"{secret}\n"))
+    assert manage("webhooks", "verify", *files, "--secret-file", "-") == "Verified.\n"
+    monkeypatch.setenv("WEBHOOK_SECRET", secret)
+    assert manage("webhooks", "verify", *files) == "Verified.\n"
 
 
 def test_an_old_capture_is_verified_when_asked_for(captured, secret, now):

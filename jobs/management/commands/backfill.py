@@ -9,7 +9,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
-from config.terminal import HelpFormatter, ShowsExamples
+from config.terminal import HelpFormatter, ShowsExamples, confirm, printable
+from jobs.management.resolution import actor
 
 
 class Backfill(Protocol):
@@ -28,14 +29,17 @@ class Backfill(Protocol):
 
 
 class Command(ShowsExamples, BaseCommand):
-    """Exit codes: 0 done, or nothing to do; 1 refused."""
+    """Counts first, asks, and hands over to the workers."""
 
     help = "Give the tenants that exist what was added later."
     examples = """
   manage.py backfill provisioning --step loyalty --dry-run
-  manage.py backfill provisioning --step loyalty
-  manage.py backfill events --endpoint ep_… --since 2026-03-01
+  manage.py backfill provisioning --step loyalty --reason "new in March" --yes
+  manage.py backfill events --endpoint ep_… --since 2026-03-01 --reason "a new endpoint"
 """
+    exit_codes = (
+        "0 done, handed over, or nothing to do; 1 refused, or nobody to ask; 2 not confirmed."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
@@ -46,6 +50,10 @@ class Command(ShowsExamples, BaseCommand):
             )
             kind.add_argument("--dry-run", action="store_true", help="Count, and change nothing.")
             kind.add_argument("--json", action="store_true", help="Answer as one JSON object.")
+            kind.add_argument("--reason", default="", help="Why: the audit trail keeps it.")
+            kind.add_argument(
+                "--yes", action="store_true", help="Do not ask; needed where there is no terminal."
+            )
             backfill.add_arguments(kind)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,14 +63,17 @@ class Command(ShowsExamples, BaseCommand):
         except LookupError as error:
             raise CommandError(str(error)) from None
         done = 0
-        if not options["dry_run"]:
-            for done, word in enumerate(backfill.fill(found, options, actor=_actor()), start=1):
+        if found and not options["dry_run"]:
+            if not options["reason"].strip():
+                raise CommandError("Say why with --reason: the audit trail keeps it.")
+            confirm(f"{len(found)} to fill.", yes=options["yes"])
+            for done, word in enumerate(backfill.fill(found, options, actor=actor()), start=1):
                 self._show(done, len(found), word, options)
         self._tell(len(found), done, options)
 
     def _show(self, done: int, count: int, word: str, options: dict[str, Any]) -> None:
         if sys.stderr.isatty() and not options["json"]:
-            self.stderr.write(f"\r{done}/{count} {word:<45}", ending="")
+            self.stderr.write(f"\r{done}/{count} {printable(word):<45}", ending="")
 
     def _tell(self, count: int, done: int, options: dict[str, Any]) -> None:
         if options["json"]:
@@ -71,7 +82,3 @@ class Command(ShowsExamples, BaseCommand):
             self.stdout.write(f"{count} to fill; nothing was changed.")
         else:
             self.stdout.write(f"{done} of {count} handed over to the workers.")
-
-
-def _actor() -> str:
-    return "system:backfill"

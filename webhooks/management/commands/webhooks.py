@@ -1,16 +1,22 @@
 """manage.py webhooks: a receiver for development, and a check of a captured request."""
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.terminal import ShowsExamples
+from config.terminal import ShowsExamples, printable
 from webhooks import listening
 
 EXAMPLES = """
-  manage.py webhooks listen --secret whsec_… --port 9000
-  manage.py webhooks listen --secret whsec_… --forward http://127.0.0.1:8001/hooks
-  manage.py webhooks verify --secret whsec_… --headers headers.txt --body body.json
+  WEBHOOK_SECRET=whsec_… manage.py webhooks listen --port 9000
+  manage.py webhooks listen --secret-file secret.txt --forward http://127.0.0.1:8001/hooks
+  pass show hook | manage.py webhooks verify --secret-file - --headers h.txt --body body.json
+
+Everybody on this machine sees what commands are given (ps): keep a secret that matters out of
+--secret.
 
 Slipway sends to a listener on this machine only when WEBHOOK_OPEN_DESTINATIONS names it
 (127.0.0.1:9000).
@@ -34,9 +40,12 @@ class Command(ShowsExamples, BaseCommand):
         verify.add_argument("--body", required=True, help="A file with the body's exact bytes.")
         verify.add_argument("--any-time", action="store_true", help="However old its timestamp is.")
         for one in acts.choices.values():
-            one.add_argument("--secret", required=True, help="The endpoint's: whsec_…")
+            given = one.add_mutually_exclusive_group()
+            given.add_argument("--secret-file", help="Holds the endpoint's: whsec_…; - is stdin.")
+            given.add_argument("--secret", help="Itself, for all to see; default: WEBHOOK_SECRET.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        options["secret"] = _secret(options)
         if options["act"] == "listen":
             self._listen(options)
         else:
@@ -71,5 +80,19 @@ class Command(ShowsExamples, BaseCommand):
             raise CommandError(f"It cannot be read: {error}", returncode=2) from None
         why = listening.flaw(options["secret"], headers, body, any_time=options["any_time"])
         if why:
-            raise CommandError(f"Not verified: {why}")
+            raise CommandError(f"Not verified: {printable(why)}")
         self.stdout.write("Verified.")
+
+
+def _secret(options: dict[str, Any]) -> str:
+    """The endpoint's, from where it was put. Raises CommandError."""
+    try:
+        if path := options["secret_file"]:
+            read = sys.stdin.readline() if path == "-" else Path(path).read_text(encoding="utf-8")
+        else:
+            read = options["secret"] or os.environ.get("WEBHOOK_SECRET", "")
+    except (OSError, ValueError) as error:
+        raise CommandError(f"It cannot be read: {error}", returncode=2) from None
+    if not read.strip():
+        raise CommandError("Set WEBHOOK_SECRET, or name a --secret-file.")
+    return read.strip()
