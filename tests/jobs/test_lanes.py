@@ -225,11 +225,13 @@ def test_what_a_lane_does_not_use_is_saved_up_for_a_second_and_no_longer(engine)
 
 def test_all_drainers_together_keep_the_rate(engine):
     (work, *_) = engine.add(Telegram, count=100)
+    began_at = time.monotonic()
     put(work, rate=10.0, tokens=0.0, refilled_at=datetime.now(UTC), window=100)
     pass_time(work, 0.65)
     telegrams = replaced("telegrams")
     taken = [engine.claim(telegrams, drainer=engine.drainer(), slots=4) for _ in range(6)]
-    assert 6 <= sum(len(claims) for claims in taken) <= 8
+    passed = 0.65 + time.monotonic() - began_at  # The claims take their time, too.
+    assert 6 <= sum(len(claims) for claims in taken) <= 10.0 * passed
 
 
 def test_a_claim_says_when_a_lane_has_a_token_again(engine):
