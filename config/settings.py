@@ -417,7 +417,10 @@ SLIPWAY: dict[str, Any] = {
     # Tables with a partition a day (jobs.partitions): parent → retention, and what must be done
     # before a day may go.
     "PARTITIONED": {
-        "jobs_attempt": {"retention": "attempts"},
+        "jobs_attempt": {
+            "retention": "attempts",
+            "before_drop": "jobs.keeping.keep_attempts",
+        },
         "webhooks_payload": {
             "retention": "payloads",
             "before_drop": "webhooks.retention.keep_needed",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from config.ids import uuid7
@@ -258,6 +258,8 @@ class DeadLetter(models.Model):
     error = models.CharField(max_length=500, blank=True)
     request = models.JSONField(null=True)
     response = models.JSONField(null=True)
+    # Those whose partition was dropped (jobs.keeping); the others are in jobs_attempt.
+    attempts = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     created_at = models.DateTimeField(db_default=Now())
     resolved_at = models.DateTimeField(null=True)
     resolved_by = models.CharField(max_length=100, blank=True, **_both(""))
@@ -350,7 +352,7 @@ class Replay(models.Model):
 
     @property
     def status(self) -> str:
-        """`pending`, `running`, `cancelled` or `finished`."""
+        """`pending`, `running`, `cancelled` or `finished`; jobs.replaying.stuck knows more."""
         if self.finished_at is not None:
             return "cancelled" if self.cancelled_at is not None else "finished"
         return "pending" if self.started_at is None else "running"

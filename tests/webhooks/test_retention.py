@@ -1,16 +1,17 @@
 """What events say goes with its day; what somebody still needs of it stays until they do not."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from jobs import partitions, pruning
+from jobs import keeping, partitions, pruning
+from jobs.models import DeadLetter
 from tests.jobs.conftest import withdraw_everything
-from tests.webhooks.letters import OPERATOR, Desk, change, fresh, letter_of, outside
+from tests.webhooks.letters import OPERATOR, Desk, attempt, change, fresh, letter_of, outside
 from webhooks import retention
 from webhooks.models import Delivery, Event, Payload
 
@@ -162,6 +163,58 @@ def test_what_was_pruned_does_not_look_as_if_it_were_missing(desk):
     Delivery.objects.using(OPERATOR).filter(pk=delivery.pk).delete()
     counted = desk.post("replays", missing=True, since="2020-01-01T00:00:00Z", dry_run=True)
     assert counted.json()["count"] == 0
+
+
+@pytest.fixture
+def old_attempts():
+    """A partition of attempts that is past its retention."""
+    day = (datetime.now(UTC) - timedelta(days=40)).date()
+    with connections["owner"].cursor() as cursor:
+        if day not in partitions.existing(cursor):
+            partitions.make(cursor, [day])
+    return datetime.combine(day, time(12), UTC)
+
+
+def tried(desk, delivery, query=""):
+    return desk.get(f"deliveries/{outside('dlv', delivery)}/attempts{query}").json()
+
+
+def test_an_open_dead_letter_keeps_every_attempt_after_its_partition_was_dropped(
+    desk, old_attempts
+):
+    desk.endpoint()
+    dead, done = desk.dead(2)
+    change(done, state="succeeded")
+    DeadLetter.objects.using(OPERATOR).filter(work_id=done.pk).update(resolved_at=old_attempts)
+    sent = {"method": "POST", "headers": {"webhook-id": "evt_1"}}
+    for number in (1, 2):
+        told = {"number": number, "request": sent, "response": {"status": 500, "body": "no"}}
+        for delivery in (dead, done):
+            attempt(delivery, started_at=old_attempts, **told)
+    attempt(dead, number=3, started_at=datetime.now(UTC), request=sent)
+    before = tried(desk, dead)
+    assert [one["number"] for one in before["data"]] == [1, 2, 3]
+    keeping.keep_attempts(old_attempts.date())
+    assert tried(desk, dead) == before  # Copied, and not yet dropped: none is shown twice.
+    assert partitions.name_of(old_attempts.date()) in drop_old()["dropped"]
+    assert tried(desk, dead) == before
+    assert len(letter_of(dead).attempts) == 2
+    assert tried(desk, done)["data"] == []
+    first = tried(desk, dead, "?limit=2")
+    then = tried(desk, dead, f"?limit=2&cursor={first['next_cursor']}")
+    assert first["data"] + then["data"] == before["data"]
+
+
+def test_a_letter_keeps_so_many_attempts_and_the_last_ones(desk, old_attempts, monkeypatch):
+    monkeypatch.setattr(keeping, "MOST", 3)
+    monkeypatch.setattr(keeping, "AT_ONCE", 1)
+    desk.endpoint()
+    for delivery in desk.dead(2):
+        for number in range(1, 6):
+            attempt(delivery, number=number, started_at=old_attempts)
+    keeping.keep_attempts(old_attempts.date())
+    for delivery in desk.deliveries():
+        assert [one["number"] for one in letter_of(delivery).attempts] == [3, 4, 5]
 
 
 def test_payloads_have_partitions_two_weeks_ahead(old_day):

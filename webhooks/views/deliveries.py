@@ -20,11 +20,13 @@ from config.lists import (
     refuse_unknown_parameters,
 )
 from config.moments import utc
+from jobs.keeping import kept
 from jobs.models import Attempt, DeadLetter
 from jobs.states import State
 from tenants.serializers import Because
 from webhooks import replaying
 from webhooks.listing import listed
+from webhooks.models import Delivery
 from webhooks.replaying import QUEUE
 from webhooks.serializers.deliveries import (
     AttemptAnswer,
@@ -77,8 +79,7 @@ class OneDelivery(OwnerView):
 
     def get(self, request: Request, delivery_id: str) -> Response:
         delivery = replaying.find(parse_id("dlv", delivery_id))
-        letters = DeadLetter.objects.filter(queue=QUEUE, work_id=delivery.pk, resolved_at=None)
-        letter = letters.first()
+        letter = _letter(delivery)
         shown: OneDeliveryAnswer = {
             **delivery_as_json(delivery),
             "dead_letter": letter_as_json(letter) if letter else None,
@@ -97,12 +98,15 @@ class Attempts(OwnerView):
         refuse_unknown_parameters(request, ())
         limit = read_limit(request)
         delivery = replaying.find(parse_id("dlv", delivery_id))
-        rows = Attempt.objects.filter(queue=QUEUE, work_id=delivery.pk).order_by("id")
-        after = read_cursor(request, UUID)
-        rows = rows.filter(pk__gt=after) if after else rows
+        after = read_cursor(request, UUID) or UUID(int=0)
+        rows = Attempt.objects.filter(queue=QUEUE, work_id=delivery.pk, pk__gt=after)
+        letter = _letter(delivery)
+        found = {one.pk: one for one in kept(letter) if one.pk > after} if letter else {}
+        found |= {one.pk: one for one in rows.order_by("id")[: limit + 1]}
+        tried = sorted(found.values(), key=lambda one: one.pk)
         body = body_of(delivery)
         show = lambda attempt: attempt_as_json(attempt, body)  # noqa: E731
-        return Response(page(rows[: limit + 1], limit=limit, show=show, place=_place))
+        return Response(page(tried[: limit + 1], limit=limit, show=show, place=_place))
 
 
 class ReplayDelivery(OwnerView):
@@ -137,6 +141,12 @@ class DiscardDelivery(OwnerView):
             reason=because.reason,
         )
         return Response(delivery_as_json(delivery), status=202)
+
+
+def _letter(delivery: Delivery) -> DeadLetter | None:
+    """The open one."""
+    letters = DeadLetter.objects.filter(queue=QUEUE, work_id=delivery.pk, resolved_at=None)
+    return letters.first()
 
 
 def _id(prefix: str, text: str) -> UUID:
