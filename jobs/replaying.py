@@ -27,11 +27,12 @@ from config.ids import uuid7
 from jobs import selection as selecting
 from jobs.errors import ReasonMissing, StaleState
 from jobs.fence import hold
-from jobs.models import Replay
+from jobs.models import Job, Replay
 from jobs.outcomes import Outcome, Snooze, Succeeded
 from jobs.resolving import CHUNK, Act, Resolution, resolve
 from jobs.selection import Found, Selection
 from jobs.services import OPERATOR, enqueue, wake_after_commit
+from jobs.states import State
 from jobs.steps import Claim
 from tenants import audit
 from tenants.context import tenant_context
@@ -130,6 +131,7 @@ def start(*, selection: Selection, action: Action, actor: str, reason: str, usin
             "jobs.resolve",
             tenant_id=selection.tenant_id,
             args={"replay": str(replay.pk)},
+            once=replay.pk,  # So that `stuck` finds it.
             lane="replays",  # Its own window: the tenant's other jobs have their room beside it.
             using=using,
         )
@@ -159,6 +161,21 @@ def cancel(*, replay: Replay, actor: str, reason: str, using: str) -> None:
         replay.refresh_from_db(using=using)
         replay.actor, replay.reason = actor, reason
         _record(replay, "works.replay_cancelled", {"done": replay.done}, using)
+
+
+def stuck(replays: Sequence[Replay], *, using: str) -> set[UUID]:
+    """Which of them nobody goes on with, though they are not at their end: their job is dead.
+
+    Once that is replayed they go on where they were.
+    """
+    open_ones = [replay.pk for replay in replays if replay.finished_at is None]
+    if not open_ones:
+        return set()
+    jobs = Job.objects.using(using).filter(pk__in=open_ones, state__in=_NOBODYS)
+    return set(jobs.values_list("pk", flat=True))
+
+
+_NOBODYS = (State.DEAD_LETTER, State.DISCARDING, State.DISCARDED, State.CANCELLED)
 
 
 def run(claim: Claim) -> Outcome:

@@ -4,10 +4,12 @@ Everything runs in the owner's context, as the app role under RLS. An operator d
 jobs.services and jobs.replaying.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS
 
+from jobs import replaying as replays
 from jobs import services
 from jobs.errors import StaleState
 from jobs.models import Replay
@@ -66,6 +68,11 @@ def begin(*, selection: Selection, action: Replay.Action, actor: str, reason: st
     return start(
         selection=selection, action=action, actor=actor, reason=reason, using=DEFAULT_DB_ALIAS
     )
+
+
+def stuck(found: Sequence[Replay]) -> set[UUID]:
+    """Which of these nobody goes on with."""
+    return replays.stuck(found, using=DEFAULT_DB_ALIAS)
 
 
 def end(*, found: Replay, actor: str, reason: str) -> None:

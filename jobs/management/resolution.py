@@ -122,6 +122,8 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             time.sleep(LOOK)
             for replay in replays:
                 replay.refresh_from_db(using=OPERATOR)
+            if stuck := replaying.stuck(replays, using=OPERATOR):
+                raise CommandError(f"{len(stuck)} are stuck: replay their jobs, --lane replays.")
             self._show(sum(replay.done + replay.skipped for replay in replays), total, options)
         if sys.stderr.isatty() and not options["json"]:
             self.stderr.write("")

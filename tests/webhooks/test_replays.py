@@ -3,9 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.core.management import CommandError
 
-from jobs import replaying
+from jobs import replaying, services
+from jobs.management.resolution import ResolutionCommand
 from jobs.models import Job, Replay
+from jobs.outcomes import Fail
 from tests.jobs.conftest import Engine, withdraw_everything
 from tests.people import bearer, tenant_key
 from tests.webhooks.letters import OPERATOR, Desk, change, fresh, outside
@@ -141,6 +144,24 @@ def test_a_replay_is_cancelled_and_what_was_done_stays_done(desk, engine):
     assert set(states(dead)) == {"dead_letter"}
     again = desk.delete(path)
     assert (again.status_code, again.json()["code"]) == (409, "replay_ended")
+
+
+def test_a_replay_whose_job_is_dead_says_so_until_that_is_replayed(desk, engine):
+    desk.endpoint()
+    dead = desk.dead(2)
+    answer = desk.post("replays", reason=WHY)
+    path = f"replays/{answer.json()['id']}"
+    job = Job.objects.using(OPERATOR).get(tenant_id=desk.owner.pk, kind="jobs.resolve")
+    (claim,) = [c for c in engine.claim("jobs", drainer=engine.drainer()) if c.id == job.pk]
+    engine.settle((claim, Fail("a bug")))
+    assert desk.get(path).json()["status"] == "stuck"
+    assert [one["status"] for one in desk.get("replays").json()["data"]] == ["stuck"]
+    with pytest.raises(CommandError, match="stuck"):
+        ResolutionCommand()._wait([Replay.objects.using(OPERATOR).get(pk=job.pk)], 2, {"json": 1})
+    services.replay_work(queue="jobs", work_id=job.pk, actor="operator:1", reason="mended")
+    assert desk.get(path).json()["status"] == "pending"
+    run(engine, answer)
+    assert (desk.get(path).json()["status"], set(states(dead))) == ("finished", {"pending"})
 
 
 def test_replays_are_listed_newest_first(desk):

@@ -99,7 +99,11 @@ class CountAnswer(TypedDict):
 
 
 class ReplayAnswer(TypedDict):
-    """A replay, and how far it is. What stood elsewhere when its turn came was skipped."""
+    """A replay, and how far it is. What stood elsewhere when its turn came was skipped.
+
+    `status` is pending, running, finished, cancelled, or stuck: its job is a dead letter, which an
+    operator must replay.
+    """
 
     id: str
     action: str
@@ -113,11 +117,11 @@ class ReplayAnswer(TypedDict):
     finished_at: Moment | None
 
 
-def replay_as_json(replay: Replay) -> ReplayAnswer:
+def replay_as_json(replay: Replay, *, stuck: bool = False) -> ReplayAnswer:
     return {
         "id": format_id("rpl", replay.pk),
         "action": replay.action,
-        "status": replay.status,
+        "status": "stuck" if stuck else replay.status,
         "total": max(replay.total, replay.done),  # It was counted to so many and no further.
         "done": replay.done,
         "skipped": replay.skipped,

@@ -36,8 +36,10 @@ class Replays(OwnerView):
         rows = Replay.objects.filter(queue=QUEUE).order_by("-id")
         before = read_cursor(request, UUID)
         rows = rows.filter(pk__lt=before) if before else rows
-        shown = page(rows[: limit + 1], limit=limit, show=replay_as_json, place=_place)
-        return Response(shown)
+        found = list(rows[: limit + 1])
+        stuck = replaying.stuck(found)
+        show = lambda one: replay_as_json(one, stuck=one.pk in stuck)  # noqa: E731
+        return Response(page(found, limit=limit, show=show, place=_place))
 
     def post(self, request: Request) -> Response:
         wish = decode(request, ReplayWish)
@@ -62,7 +64,8 @@ class OneReplay(OwnerView):
     answers = {"GET": ReplayAnswer, "DELETE": {204: None}}
 
     def get(self, request: Request, replay_id: str) -> Response:
-        return Response(replay_as_json(_find(replay_id)))
+        found = _find(replay_id)
+        return Response(replay_as_json(found, stuck=found.pk in replaying.stuck([found])))
 
     def delete(self, request: Request, replay_id: str) -> Response:
         actor = self.caller(request).actor
