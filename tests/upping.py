@@ -18,7 +18,7 @@ import pytest
 from config.processes import MARK
 
 ROOT = Path(__file__).parents[1]
-ALL_WELL = {"database": "ok", "migrations": "ok", "worker": "ok", "redis": "ok"}
+ALL_WELL = dict.fromkeys(("database", "migrations", "partitions", "worker", "redis"), "ok")
 PATIENCE = 120.0  # Seconds, on a machine that runs other tests besides.
 
 

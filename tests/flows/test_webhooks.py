@@ -62,7 +62,7 @@ def listening(running: Up, port: int, secret: str) -> Iterator[Callable[[], list
 
 def replay(running: Up, *options: str) -> dict:
     done = subprocess.run(
-        [sys.executable, "manage.py", "replay", "deliveries", *options, "--json"],
+        [sys.executable, "manage.py", "replay", "deliveries", *options, "--yes", "--json"],
         cwd=ROOT,
         env=environment(running),
         capture_output=True,
