@@ -156,6 +156,7 @@ SHARED_APPS = [
     "jobs",
     "webhooks",
     "onboarding",
+    "campaigns",
     "console",
 ]
 TENANT_APPS = ["customers"]

@@ -155,3 +155,51 @@ class Export(models.Model):
     def status(self) -> str:
         """`pending` or `finished`."""
         return "pending" if self.finished_at is None else "finished"
+
+
+class Suppression(models.Model):
+    """A number that no campaign of the tenant's writes to, whoever has it."""
+
+    class Reason(models.TextChoices):
+        REQUESTED = "requested"  # The tenant put it on the list.
+        OPTED_OUT = "opted_out"  # Whoever has it said so to the provider.
+        ERASED = "erased"  # Its customer was erased, and asked not to be written to again.
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    phone = models.CharField(max_length=16)  # E.164.
+    reason = models.CharField(max_length=10, choices=Reason.choices, default=Reason.REQUESTED)
+    actor = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("tenant_id", "phone", name="customer_suppressed_phone"),
+        ]
+
+    def __str__(self) -> str:
+        return f"suppression {self.pk}"
+
+
+class ConsentChange(models.Model):
+    """That a customer's consent changed, when, and by whose word. Append-only."""
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    customer_id = models.UUIDField()  # No key: the entry goes with the customer's erasure alone.
+    before = models.CharField(max_length=10, choices=Consent.choices)
+    after = models.CharField(max_length=10, choices=Consent.choices)
+    source = models.CharField(max_length=100)  # An actor, an import, a provider's callback.
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [
+            models.Index("tenant_id", "customer_id", "id", name="customer_consent_log"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.before} → {self.after}"

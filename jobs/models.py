@@ -45,6 +45,9 @@ class Work(TenantOwned):
     typed: ClassVar[str] = ""
     # Whether a work that was lost in mid-step becomes UNKNOWN, since it must not happen twice.
     never_twice: ClassVar[bool] = False
+    # What counts its works' moves, in the transaction that makes them (jobs.tallying): SQL with one
+    # parameter, JSON of [{"id": …, "before": state, "after": state}]. "" where nobody counts.
+    tally: ClassVar[str] = ""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(
@@ -181,6 +184,10 @@ class Lane(models.Model):
     opened_at = models.DateTimeField(null=True)  # The breaker, the last time.
     # The pause that opening made. While paused_until is the same, the pause is the breaker's.
     opened_until = models.DateTimeField(null=True)
+    # What drainers have learnt of the place that it leads to (jobs.engine.pacing).
+    learnt_window = models.IntegerField(null=True)
+    learnt_rate = models.FloatField(null=True)
+    learnt_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
