@@ -357,6 +357,11 @@ SLIPWAY: dict[str, Any] = {
         "customers.import": {"step": "customers.importing.run"},
         "customers.export": {"step": "customers.exporting.run"},
     },
+    # What sends a tenant's messages: name → dotted path of a campaigns.providers.Provider.
+    "PROVIDERS": {
+        "whatsapp_cloud": "campaigns.providers.whatsapp_cloud.PROVIDER",
+        "http": "campaigns.providers.http.PROVIDER",
+    },
     "BACKFILLS": {
         "provisioning": "onboarding.backfill.Provisioning",
         "events": "webhooks.backfill.Events",
