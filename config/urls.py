@@ -15,6 +15,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("tenants.urls")),
     path("", include("customers.urls")),
     path("", include("webhooks.urls")),
+    path("", include("campaigns.urls")),
 ]
 if "operator" in settings.DATABASES:
     # Without the operator's login there is no console: this process could not bypass RLS for it.

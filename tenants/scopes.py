@@ -7,6 +7,8 @@ from config.problems import FieldError, Problem
 TENANT_SCOPES: dict[str, str] = {
     "customers:read": "Read the tenant's customers.",
     "customers:write": "Create, change and delete the tenant's customers.",
+    "campaigns:read": "Read campaigns, their messages, segments, templates and accounts.",
+    "campaigns:write": "Make, start, pause and change campaigns, segments, templates and accounts.",
     "workspace:read": "Read the tenant's settings and activity.",
     "endpoints:read": "Read webhook endpoints.",
     "endpoints:write": "Create, change, disable and delete webhook endpoints, and their secrets.",
