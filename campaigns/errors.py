@@ -78,3 +78,46 @@ class CampaignNotFound(Problem):
 
     status = 404
     code = "campaign_not_found"
+
+
+class InvalidCampaign(Problem):
+    """The campaign has errors."""
+
+    status = 400
+    code = "invalid_campaign"
+
+
+class IdempotencyConflict(Problem):
+    """This Idempotency-Key was used for another campaign."""
+
+    # draft-ietf-httpapi-idempotency-key-header, section 2.7: same key, other payload.
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class StaleCampaign(Problem):
+    """The campaign stands elsewhere: this cannot be done with it now."""
+
+    status = 409
+    code = "stale_campaign"
+
+
+class NothingToRetry(Problem):
+    """None of the campaign's messages has failed."""
+
+    status = 409
+    code = "nothing_to_retry"
+
+
+class InvalidTest(Problem):
+    """The test has errors."""
+
+    status = 400
+    code = "invalid_test"
+
+
+class ContentMissing(Problem):
+    """There is nothing to send yet: its generator has not made it."""
+
+    status = 409
+    code = "content_missing"
