@@ -7,9 +7,10 @@ synchronous middleware would hold a thread for each.
 import os
 
 import django
-from django.conf import settings
-from django.utils.module_loading import import_string
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
-application = import_string(settings.SLIPWAY["STREAM"])
+
+from config.streams import application  # noqa: E402 - It needs the settings.
+
+__all__ = ["application"]

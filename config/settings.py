@@ -70,7 +70,7 @@ PORT = whole_number("PORT", 8000, least=1, most=65535)
 PUBLIC_URL = http_url("PUBLIC_URL", f"http://127.0.0.1:{PORT}")
 HTTPS = PUBLIC_URL.startswith("https://")
 # Server-Sent Events have a process of their own. A deployment's proxy routes /v1/onboard/*/events
-# there, so that its address is PUBLIC_URL's.
+# and /v1/campaigns/*/events there, so that its address is PUBLIC_URL's.
 STREAM_PORT = whole_number("STREAM_PORT", PORT + 1, least=1, most=65535)
 STREAM_URL = http_url("STREAM_URL", text("PUBLIC_URL", f"http://127.0.0.1:{STREAM_PORT}"))
 TENANT_DOMAIN = host_name("TENANT_DOMAIN", "slipway.localhost")
@@ -368,7 +368,8 @@ SLIPWAY: dict[str, Any] = {
     },
     # How `manage.py replay` and `discard` read a queue's own options (jobs.choosing.Choice).
     "REPLAYS": {"deliveries": "webhooks.choosing.Deliveries"},
-    "STREAM": "onboarding.stream.application",  # What the `stream` process serves.
+    # What the `stream` process serves, each a config.streams.Stream.
+    "STREAMS": ["onboarding.stream.SIGN_UPS"],
     # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
     "BEAT": {
         # By the clock: an interval begins anew with each start of beat, and might never be over.

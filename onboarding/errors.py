@@ -82,13 +82,6 @@ class AlreadyClaimed(Problem):
     code = "already_claimed"
 
 
-class TooManyStreams(Problem):
-    """Too many event streams are open."""
-
-    status = 429
-    code = "too_many_streams"
-
-
 class NotOurs(Exception):
     """What bears the tenant's name carries another owner's mark; it is left alone."""
 

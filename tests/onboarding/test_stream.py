@@ -11,9 +11,10 @@ from uuid import uuid4
 import pytest
 import requests
 
+from config import watching
 from jobs.outcomes import Succeeded
-from onboarding import steps, watching
-from onboarding.watching import Watcher
+from onboarding import steps
+from onboarding.watching import SignUpWatcher
 from tests.conftest import ROOT, child_environment
 from tests.onboarding.hands import settle, take
 from tests.onboarding.test_hangs import wait_until
@@ -167,7 +168,7 @@ def test_a_look_that_breaks_is_followed_by_another(platform, monkeypatch):
     monkeypatch.setattr(watching, "AFTER_ERROR", 0.05)
     request_id = request_id_of(platform.sign_up())
 
-    class Stumbling(Watcher):
+    class Stumbling(SignUpWatcher):
         looks = 0
 
         async def _look(self, connection):
