@@ -159,7 +159,9 @@ class Event(TenantOwned):
             ),
         ]
         indexes = [
-            models.Index(fields=["tenant", "type", "-id"], name="event_type"),  # A tenant's feed.
+            # A tenant's feed, of one type or of all: see Delivery for "nulls last".
+            models.Index("tenant", "type", NEWEST, name="event_type"),
+            models.Index("tenant", NEWEST, name="event_listed"),
             models.Index(fields=["created_at"], name="event_age"),  # Pruning.
             # webhooks.retention: the copies that outlived their partition.
             models.Index(

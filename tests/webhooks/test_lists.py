@@ -40,7 +40,7 @@ def neighbour(request, client, other_tenant, operator, owner_sql):
     values = {"tenant": other_tenant.pk, "crowd": CROWD, "endpoint": other.endpoint().pk}
     operator.execute(NEIGHBOUR, values)
     if request.param == "analysed":
-        owner_sql("analyze webhooks_delivery")
+        owner_sql("analyze webhooks_delivery, webhooks_event")
     yield other
     operator.execute("delete from webhooks_delivery where tenant_id = %s", [other_tenant.pk])
     owner_sql("vacuum analyze webhooks_delivery")  # Else each event looks through what was deleted.
@@ -56,12 +56,12 @@ def owner_sql():
     return run
 
 
-def asked_of_the_database(desk, path) -> list[tuple]:
+def asked_of_the_database(desk, path, *, table="delivery") -> list[tuple]:
     """The statements about deliveries that a request makes."""
     asked = []
 
     def heard(execute, sql, params, many, context):
-        if 'from "webhooks_delivery"' in sql.lower():
+        if f'from "webhooks_{table}"' in sql.lower():
             asked.append((sql, params))
         return execute(sql, params, many, context)
 
@@ -84,9 +84,9 @@ def plan_of(desk, statement, params) -> list[dict]:
     return nodes
 
 
-def looked_at(nodes) -> float:
+def looked_at(nodes, *, table="delivery") -> float:
     """The most rows of deliveries that one node came by."""
-    ours = [node for node in nodes if "delivery" in str(node.get("Index Name", node))]
+    ours = [node for node in nodes if table in str(node.get("Index Name", node))]
     return max(
         node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
         for node in ours
@@ -113,6 +113,17 @@ def test_a_page_looks_at_no_more_than_it_may_however_many_there_are(neighbour, m
     path = "deliveries" + query.format(endpoint=outside("ep", endpoint))
     for statement, params in asked_of_the_database(neighbour, path):
         assert looked_at(plan_of(neighbour, statement, params)) <= 500, statement
+
+
+@pytest.mark.parametrize("neighbour", ["analysed"], indirect=True)
+@pytest.mark.parametrize("query", ["", "?type=a.b", "?type=x.y"])
+def test_a_page_of_events_walks_through_no_neighbours_rows(desk, neighbour, query):
+    for reader, most in ((desk, 0), (neighbour, 51)):
+        asked = asked_of_the_database(reader, "events" + query, table="event")
+        assert asked
+        for statement, params in asked:
+            seen = looked_at(plan_of(reader, statement, params), table="event")
+            assert seen <= most, statement
 
 
 def test_a_short_page_names_the_next_and_all_are_found(desk, monkeypatch):

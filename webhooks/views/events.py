@@ -26,7 +26,7 @@ from config.lists import (
 from config.moments import utc
 from webhooks import services
 from webhooks.errors import EventNotFound
-from webhooks.models import Delivery, Event, Payload
+from webhooks.models import NEWEST, Delivery, Event, Payload
 from webhooks.serializers.events import (
     BatchAnswer,
     EventAnswer,
@@ -64,7 +64,7 @@ class Events(OwnerView):
     def get(self, request: Request) -> Response:
         refuse_unknown_parameters(request, tuple(FILTERS))
         limit = read_limit(request)
-        rows = filtered(Event.objects.order_by("-id"), request.GET)
+        rows = filtered(Event.objects.order_by(NEWEST), request.GET)
         before = read_cursor(request, UUID)
         rows = rows.filter(pk__lt=before) if before else rows
         place = lambda event: str(event.pk)  # noqa: E731
