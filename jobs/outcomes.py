@@ -77,6 +77,14 @@ class Throttled:
     after: float
     reason: str
     exchange: Exchange | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Nobody wants it done any more: it is cancelled, untried. Nothing is left that it made."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +95,4 @@ class Unknown:
     exchange: Exchange | None = None
 
 
-Outcome = Succeeded | Retry | Fail | Snooze | Throttled | Unknown
+Outcome = Succeeded | Retry | Fail | Snooze | Throttled | Withdrawn | Unknown

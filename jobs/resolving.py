@@ -15,7 +15,7 @@ from structlog.contextvars import get_contextvars
 
 from config.ids import uuid7
 from config.proxies import current_address
-from jobs import columns
+from jobs import columns, tallying
 from jobs.errors import ReasonMissing
 from jobs.models import DeadLetter
 from jobs.registry import Queue
@@ -116,6 +116,8 @@ def resolve(*, queue: str, ids: Collection[UUID], act: Act, using: str) -> list[
         values = [act.actor, act.resolution, act.reason[:500], queue, moved, tenants]
         _execute(using, RESOLVE, values)
         record(queue, works, act, using=using)
+        moves = [(id_, before, str(act.after)) for id_, _, before in works]
+        tallying.tally(of, moves, using)
     return moved
 
 

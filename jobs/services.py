@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from jobs import hints
+from jobs import hints, tallying
 from jobs.errors import StaleState
 from jobs.models import DeadLetter, Job, Work
 from jobs.registry import kind as kind_named
@@ -134,6 +134,7 @@ def cancel(*, queue: str, work_id: UUID, actor: str, reason: str, using: str = O
         if work.state == State.DEAD_LETTER:
             _close_letter(work, queue, act, using=using)
         record(queue, [(work.pk, cast("int", work.tenant_id), work.state)], act, using=using)
+        tallying.tally(queue_named(queue), [(work.pk, work.state, act.after)], using)
         # To undo it; or its lane's next one may run.
         wake_after_commit(queue, using=using)
 

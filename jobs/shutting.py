@@ -11,6 +11,7 @@ import orjson
 from django.db import connections, transaction
 
 from config.ids import uuid7
+from jobs import tallying
 from jobs.registry import queue as queue_named
 from jobs.resolving import CHUNK
 from jobs.services import OPERATOR, wake_after_commit
@@ -19,7 +20,7 @@ from jobs.services import OPERATOR, wake_after_commit
 # nested loop would look for the limited rows again and again, past those that it has just moved.
 HOLD = """
 with waiting as materialized (
-  select id from {table} where id in (
+  select id, state from {table} where id in (
       (select id from {table} where tenant_id = %(tenant)s and lane = %(lane)s
          and state = 'pending' limit {most})
       union all
@@ -29,6 +30,7 @@ with waiting as materialized (
   order by id limit {most} for update
 )
 update {table} w set state = 'held' from waiting where w.id = waiting.id
+returning w.id, waiting.state, 'held'
 """
 
 RELEASE = """
@@ -39,6 +41,7 @@ with held as materialized (
 )
 update {table} w set state = 'pending', due_at = now(), throttled_since = null
 from held where w.id = held.id
+returning w.id, 'held', 'pending'
 """
 
 # The newest `keep` stay. Those below them are dead, each with its letter and its audit entry.
@@ -64,11 +67,14 @@ given as materialized (
 letter as (
   insert into jobs_deadletter (id, tenant_id, queue, work_id, reason, error)
   select letter, %(tenant)s, %(queue)s, id, 'overflow', %(error)s from given
+),
+entry as (
+  insert into tenants_auditentry
+    (id, at, tenant_id, actor, action, target, reason, before, after, request_id)
+  select entry, now(), %(tenant)s, 'system:engine', 'work.dead_lettered', %(queue)s || ':' || id,
+    'overflow', '{{"state": "held"}}', '{{"state": "dead_letter"}}', '' from given
 )
-insert into tenants_auditentry
-  (id, at, tenant_id, actor, action, target, reason, before, after, request_id)
-select entry, now(), %(tenant)s, 'system:engine', 'work.dead_lettered', %(queue)s || ':' || id,
-  'overflow', '{{"state": "held"}}', '{{"state": "dead_letter"}}', '' from given
+select id, 'held', 'dead_letter' from given
 """
 _NIL = UUID(int=0)
 _OVERFLOWN = "its lane was shut, and held more than it keeps"
@@ -119,9 +125,9 @@ def _chunks(
     keep: int = 0,
     above: UUID | None = None,
 ) -> int:
-    table = queue_named(queue).table
+    of = queue_named(queue)
     size = CHUNK if most is None else min(CHUNK, most)
-    sql = statement.format(table=table, most=int(size), keep=int(keep))
+    sql = statement.format(table=of.table, most=int(size), keep=int(keep))
     values: dict[str, Any] = {
         "tenant": tenant_id,
         "lane": lane,
@@ -134,7 +140,9 @@ def _chunks(
             values |= {"error": _OVERFLOWN, "fresh": _fresh_ids()}
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
             cursor.execute(sql, values)
-            count = int(cursor.rowcount)
+            moves = cursor.fetchall()
+            tallying.tally(of, moves, using)
+        count = len(moves)
         moved += count
         if count < size or (most is not None and moved >= most):
             return moved

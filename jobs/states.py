@@ -17,7 +17,7 @@ class State(models.TextChoices):
     DEAD_LETTER = "dead_letter"  # Out of attempts, or failed for good. Waits for an operator.
     DISCARDING = "discarding"  # It was given up; what it made is being undone, under a lease too.
     DISCARDED = "discarded"  # Given up, undone, with a reason in the audit trail.
-    CANCELLED = "cancelled"  # Withdrawn before it ran.
+    CANCELLED = "cancelled"  # Withdrawn before it was done.
     UNKNOWN = "unknown"  # Done or not: nobody can tell. Only in queues whose model says so.
 
 
@@ -32,6 +32,7 @@ TRANSITIONS = frozenset(
         (State.PROCESSING, State.DEAD_LETTER),  # settle; rescue, after three losses in a row
         (State.PROCESSING, State.SCHEDULED),  # settle: snoozed
         (State.PROCESSING, State.PENDING),  # handed back unstarted; throttled; rescue
+        (State.PROCESSING, State.CANCELLED),  # settle: its step found that nobody wants it any more
         (State.PROCESSING, State.UNKNOWN),  # settle; rescue of what must not happen twice
         (State.UNKNOWN, State.SUCCEEDED),  # told afterwards that it was done
         (State.UNKNOWN, State.FAILED),  # told afterwards that it was not
@@ -69,7 +70,11 @@ TRANSITIONS = frozenset(
 WAITING = (State.SCHEDULED, State.FAILED)
 LEASED = (State.PROCESSING, State.DISCARDING)  # States in which a lease may be held.
 FINISHED = (State.SUCCEEDED, State.DISCARDED, State.CANCELLED)
-CANCELLABLE = tuple(start for start, end in sorted(TRANSITIONS) if end == State.CANCELLED)
+CANCELLABLE = tuple(
+    start
+    for start, end in sorted(TRANSITIONS)
+    if end == State.CANCELLED and start not in LEASED  # Those their drainer alone can cancel.
+)
 
 
 class Priority(models.IntegerChoices):

@@ -15,16 +15,17 @@ import structlog
 from psycopg import AsyncConnection
 
 from config.ids import uuid7
-from jobs import hints
+from jobs import hints, tallying
 from jobs.engine import clean, health, notices
 from jobs.engine.link import LOST
 from jobs.engine.verdict import Settlement, unsettled
 from jobs.models import Attempt
 from jobs.registry import queue as queue_named
-from jobs.states import FINISHED
+from jobs.states import FINISHED, State
 
 log = structlog.get_logger(__name__)
 
+PROCESSING, DISCARDING = State.PROCESSING, State.DISCARDING
 REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 # Operational errors that the batch itself may be the cause of: the same batch would meet them for
 # ever. The connection is none the worse for them.
@@ -151,6 +152,7 @@ async def _commit(connection: AsyncConnection[Any], batch: Sequence[Settlement])
         ours = [one for one in batch if (one.claim.id, one.claim.lease) in settled]
         await _write(connection, ours)
         told = await _tell(connection, ours)
+        told |= await _count(connection, ours)
     if told:
         hints.send("jobs")
     return settled
@@ -164,6 +166,23 @@ async def _tell(connection: AsyncConnection[Any], ours: Sequence[Settlement]) ->
         of_queue = [one for one in ours if one.claim.queue == name]
         changes = await health.watch(connection, queue, of_queue)
         told |= await notices.tell(connection, queue, of_queue, changes)
+    return told
+
+
+async def _count(connection: AsyncConnection[Any], ours: Sequence[Settlement]) -> bool:
+    """Have the moves counted where somebody counts them; whether jobs came of it."""
+    told = False
+    for name in sorted({one.claim.queue for one in ours}):
+        moves = [
+            (
+                one.claim.id,
+                State.DISCARDING if one.claim.discarding else State.PROCESSING,
+                one.state,
+            )
+            for one in ours
+            if one.claim.queue == name
+        ]
+        told |= await tallying.count(connection, queue_named(name), moves)
     return told
 
 

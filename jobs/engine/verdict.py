@@ -16,7 +16,17 @@ import structlog
 
 from jobs.engine import clean
 from jobs.models import Attempt, DeadLetter
-from jobs.outcomes import Exchange, Fail, Outcome, Retry, Snooze, Succeeded, Throttled, Unknown
+from jobs.outcomes import (
+    Exchange,
+    Fail,
+    Outcome,
+    Retry,
+    Snooze,
+    Succeeded,
+    Throttled,
+    Unknown,
+    Withdrawn,
+)
 from jobs.registry import Queue
 from jobs.retry import LONGEST_RETRY_AFTER, Policy
 from jobs.states import State
@@ -94,6 +104,8 @@ def _judge(
             waiting = State.DISCARDING if claim.discarding else State.SCHEDULED
             delay, reason = _seconds(outcome.delay), _text(outcome.reason)
             return Settlement(claim, waiting, delay=delay, error=reason, counted=False)
+        case Withdrawn() if not claim.discarding:  # What is being undone is given up already.
+            return Settlement(claim, State.CANCELLED, error=_text(outcome.reason), counted=False)
         case Throttled():
             return _throttled(claim, outcome, queue.policy(claim), random, elapsed)
         case Fail():
@@ -202,7 +214,7 @@ def _throttled(
     after = min(max(_seconds(outcome.after), LEAST_PAUSE), LONGEST_RETRY_AFTER)
     pause = None if claim.discarding else after  # Undoing has no lanes.
     if policy.window is not None and _throttled_for(claim, elapsed) >= policy.window:
-        last = Retry(outcome.reason, after, outcome.exchange, healthy=True)
+        last = Retry(outcome.reason, after, outcome.exchange, True, outcome.notice)
         return replace(_retry(claim, last, policy, random, elapsed), pause=pause)
     return Settlement(
         claim,
@@ -212,6 +224,7 @@ def _throttled(
         counted=False,
         came=Attempt.Came.THROTTLED,
         pause=pause,
+        notice=_word(outcome.notice),
         **_exchange(outcome.exchange),
     )
 
@@ -232,8 +245,11 @@ def _dead(
 def _told(claim: Claim, outcome: Succeeded | Retry | Fail, *, well: bool) -> dict[str, Any]:
     """The settlement's fields for what is heard of the lane, and by whom else."""
     silent = claim.discarding or (not isinstance(outcome, Succeeded) and outcome.healthy)
-    notice = None if outcome.notice is None else clean.text(outcome.notice, NOTICE_LENGTH)
-    return {"well": None if silent else well, "notice": notice}
+    return {"well": None if silent else well, "notice": _word(outcome.notice)}
+
+
+def _word(notice: str | None) -> str | None:
+    return None if notice is None else clean.text(notice, NOTICE_LENGTH)
 
 
 def _most(claim: Claim, policy: Policy) -> int | None:

@@ -35,7 +35,7 @@ from jobs.engine import verdict
 from jobs.engine.verdict import POISONOUS
 from jobs.errors import StaleState
 from jobs.models import DeadLetter, Lane
-from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Throttled, Unknown
+from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Throttled, Unknown, Withdrawn
 from jobs.registry import queue
 from jobs.states import FINISHED, LEASED, TRANSITIONS
 from tests import settings as run
@@ -57,6 +57,7 @@ OUTCOMES = st.sampled_from(
         Snooze(0, "not now"),
         Unknown("no answer"),
         Throttled(1, "not so fast"),
+        Withdrawn("nobody wants it"),
     ]
 )
 

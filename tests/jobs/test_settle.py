@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from jobs import partitions
 from jobs.engine import verdict
 from jobs.models import Attempt, DeadLetter
-from jobs.outcomes import Exchange, Fail, Retry, Snooze, Succeeded, Unknown
+from jobs.outcomes import Exchange, Fail, Retry, Snooze, Succeeded, Unknown, Withdrawn
 from tenants.models import AuditEntry
 from tests.jobs.conftest import attempts_of, fresh, letter_of
 from tests.works.models import Telegram
@@ -68,6 +68,25 @@ def test_failing_for_good_spends_no_further_attempts(engine):
     engine.settle((claim, Fail("never")))
     assert fresh(work).state == "dead_letter"
     assert letter_of(work).reason == "failed"
+
+
+def test_what_its_step_withdraws_is_cancelled_untried(engine):
+    [(work, claim)] = claimed(engine)
+    engine.settle((claim, Withdrawn("its customer said no")))
+    work = fresh(work)
+    assert (work.state, work.attempts, work.lease) == ("cancelled", 0, None)
+    assert work.last_error == "its customer said no"
+    assert work.finished_at is not None
+    assert attempts_of(work) == []
+    assert not DeadLetter.objects.using("operator").filter(work_id=work.pk).exists()
+
+
+def test_what_is_being_undone_cannot_be_withdrawn(engine):
+    (work,) = engine.add(state="discarding")
+    (claim,) = engine.claim_undo(drainer=engine.drainer())
+    engine.settle((claim, Withdrawn("its customer said no")))
+    assert fresh(work).state == "dead_letter"
+    assert letter_of(work).reason == "undo"
 
 
 def test_a_snooze_is_no_attempt(engine):
