@@ -72,3 +72,10 @@ class TooManyExports(Problem):
 
     status = 409
     code = "too_many_exports"
+
+
+class SuppressionNotFound(Problem):
+    """This number is not on your list."""
+
+    status = 404
+    code = "suppression_not_found"

@@ -171,7 +171,7 @@ def _write(claim: Claim, import_id: UUID, chunk: Chunk) -> bool:
         if found.finished_at is not None:
             return True
         one_at_a_time()
-        written = upsert(chunk.taken)
+        written = upsert(chunk.taken, source=f"import:{import_id}")
         _reject(found, chunk.rejected)
         Import.objects.filter(pk=import_id).update(
             place=chunk.place,

@@ -45,7 +45,7 @@ def load(
     """
     loaded = Loaded()
     try:
-        for _ in _chunks(file, format, loaded, dry_run=dry_run):
+        for _ in _chunks(file, format, loaded, None if dry_run else actor):
             tell(loaded)
     finally:
         if not dry_run and loaded.read:
@@ -53,14 +53,15 @@ def load(
     return loaded
 
 
-def _chunks(file: IO[bytes], format: str, loaded: Loaded, *, dry_run: bool) -> Iterator[None]:
+def _chunks(file: IO[bytes], format: str, loaded: Loaded, actor: str | None) -> Iterator[None]:
+    """Each chunk, written by this actor; None writes none."""
     lines, rows = reading.read(format, file)
     with closing(chunks(rows, lines)) as judging:
         for chunk in judging:
-            if not dry_run:
+            if actor is not None:
                 with transaction.atomic():
                     one_at_a_time()
-                    loaded.written = loaded.written.plus(upsert(chunk.taken))
+                    loaded.written = loaded.written.plus(upsert(chunk.taken, source=actor))
             loaded.read += len(chunk.taken) + len(chunk.rejected)
             loaded.rejected += len(chunk.rejected)
             loaded.reasons += chunk.rejected[: KEPT - len(loaded.reasons)]

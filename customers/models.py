@@ -193,7 +193,9 @@ class ConsentChange(models.Model):
     customer_id = models.UUIDField()  # No key: the entry goes with the customer's erasure alone.
     before = models.CharField(max_length=10, choices=Consent.choices)
     after = models.CharField(max_length=10, choices=Consent.choices)
-    source = models.CharField(max_length=100)  # An actor, an import, a provider's callback.
+    source = models.CharField(max_length=100)  # An actor, import:<id>, sync:<id>, provider:<acc>.
+    # Why a withdrawal was undone; it may tell of the customer, and so goes with the entry.
+    reason = models.CharField(max_length=500, blank=True, default="", db_default="")
     at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -203,3 +205,116 @@ class ConsentChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.before} → {self.after}"
+
+
+class Source(models.Model):
+    """A place of the tenant's own from which its customers are pulled (customers.syncing)."""
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    name = models.CharField(max_length=100)
+    url = models.TextField()
+    headers = models.TextField(blank=True)  # Encrypted JSON (webhooks.custom_headers).
+    # Where an answer has its customers, and what is sent back for the next page: member names with
+    # dots between; an empty items_path is the answer itself.
+    items_path = models.CharField(max_length=200, blank=True, default="data")
+    cursor_path = models.CharField(max_length=200, blank=True, default="next_cursor")
+    cursor_parameter = models.CharField(max_length=100, default="cursor")
+    size_parameter = models.CharField(max_length=100, blank=True, default="limit")
+    page_size = models.IntegerField(default=500)
+    # Field of a customer, or attributes.<name> → path in an item. None: members of the same names.
+    fields = models.JSONField(default=dict)
+    every = models.IntegerField(null=True)  # Minutes; None: when it is asked for.
+    series = models.UUIDField(null=True)  # Of the jobs that begin its syncs (customers.schedules).
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("tenant_id", "name", name="customer_source_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"source {self.pk}"
+
+
+class Sync(models.Model):
+    """One pull of all that a source has, and how far it is (customers.syncing).
+
+    The cursor and the counts are written in the transaction that writes the page they tell of.
+    """
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    source = models.ForeignKey(
+        Source, models.CASCADE, db_constraint=False, db_index=False, related_name="syncs"
+    )
+    actor = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now())
+    cancelled_at = models.DateTimeField(null=True)
+
+    # ---- The job's ----
+    cursor = models.TextField(blank=True)  # Of the next page; empty for the first.
+    mark = models.TextField(blank=True)  # A cursor from before, by which a circle is found.
+    pages = models.BigIntegerField(default=0)
+    read = models.BigIntegerField(default=0)
+    created = models.BigIntegerField(default=0)
+    updated = models.BigIntegerField(default=0)
+    unchanged = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+    error = models.CharField(max_length=500, blank=True)  # Why it ended, or the last try failed.
+    throttled_since = models.DateTimeField(null=True)  # The first 429 since the last page.
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            # Two at once would do the same twice.
+            models.UniqueConstraint(
+                fields=["tenant_id", "source"],
+                name="customer_sync_open",
+                condition=Q(finished_at__isnull=True),
+            ),
+        ]
+        indexes = [
+            models.Index("tenant_id", "source", "id", name="customer_sync_listed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"sync {self.pk}: {self.status}"
+
+    @property
+    def status(self) -> str:
+        """As Import.status."""
+        if self.finished_at is None:
+            return "pending" if self.started_at is None else "running"
+        if self.cancelled_at is not None:
+            return "cancelled"
+        return "failed" if self.error else "finished"
+
+
+class RejectedItem(models.Model):
+    """An item of a sync's page that was not taken, and why. What stood in it is not kept."""
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    of = models.ForeignKey(
+        Sync, models.CASCADE, db_constraint=False, db_index=False, related_name="rejected_items"
+    )
+    number = models.BigIntegerField()  # Of all items that the sync read, from 1.
+    page = models.BigIntegerField()  # From 1.
+    reason = models.CharField(max_length=500)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("tenant_id", "of", "number", name="customer_rejected_item"),
+        ]
+
+    def __str__(self) -> str:
+        return f"item {self.number}: {self.reason}"

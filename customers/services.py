@@ -6,35 +6,51 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from customers import consent
 from customers.errors import CustomerNotFound, ExternalIdTaken
-from customers.models import Customer
+from customers.models import Consent, Customer
 from tenants import audit
 from tenants.context import require_tenant
 
 
-def create_customer(*, fields: dict[str, Any]) -> Customer:
+def create_customer(*, fields: dict[str, Any], actor: str) -> Customer:
     """Add a customer.
 
     Raises ExternalIdTaken.
     """
     try:
         with transaction.atomic():
-            return Customer.objects.create(**fields)
+            made = Customer.objects.create(**fields)
+            consent.record(
+                customer_id=made.pk, before=Consent.UNKNOWN, after=made.consent, source=actor
+            )
+            return made
     except IntegrityError as error:
         _explain(error)
         raise
 
 
-def change_customer(*, customer_id: UUID, fields: dict[str, Any]) -> Customer:
-    """Change the named fields and no others.
+def change_customer(
+    *, customer_id: UUID, fields: dict[str, Any], actor: str, reason: str = ""
+) -> Customer:
+    """Change the named fields and no others; `reason` is why a withdrawn consent is given again.
 
-    Raises CustomerNotFound, ExternalIdTaken.
+    Raises CustomerNotFound, ExternalIdTaken; InvalidRequest when that reason is missing.
     """
     try:
         with transaction.atomic():
             rows = Customer.objects.filter(pk=customer_id)
-            if not rows.update(**fields, updated_at=timezone.now()):
+            found = rows.select_for_update().first()
+            if found is None:
                 raise CustomerNotFound
+            consent.record(
+                customer_id=customer_id,
+                before=found.consent,
+                after=fields.get("consent", found.consent),
+                source=actor,
+                reason=reason,
+            )
+            rows.update(**fields, updated_at=timezone.now())
             return rows.get()
     except IntegrityError as error:
         _explain(error)

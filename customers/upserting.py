@@ -11,6 +11,7 @@ import orjson
 from django.db import connection
 
 from config.ids import uuid7
+from customers.models import Consent
 from tenants.context import require_tenant
 
 Fields = Mapping[str, Any]
@@ -30,16 +31,35 @@ _CONSENT = "case c.consent when 'withdrawn' then c.consent else excluded.consent
 
 # In the order of external ids, so that two of these wait for each other in one direction only.
 _WRITE = """
-with written as (
+with given as materialized (
+  select * from json_to_recordset(%(rows)s::json) i (id uuid, external_id text, {types})
+), {before} written as (
   insert into customers_customer as c
     (id, tenant_id, external_id, created_at, updated_at, {columns})
-  select i.id, %s, i.external_id, now(), now(), {values}
-  from json_to_recordset(%s::json) i (id uuid, external_id text, {types})
+  select i.id, %(tenant)s, i.external_id, now(), now(), {values}
+  from given i {after}
   order by i.external_id
   on conflict (tenant_id, external_id) do {update}
-  returning (xmax = 0) as created)
+  returning (xmax = 0) as created, c.id, c.external_id, c.consent
+) {log}
 select count(*) filter (where created), count(*) from written
 """
+# What consent was, for the log: locked, since nothing tells it once the row is written. The insert
+# reads it, so that each row of it is there before its customer is written. An entry may have the
+# row's own id: that was made a moment ago, and no other entry has it.
+_BEFORE = """before as materialized (
+  select c.external_id, c.consent from customers_customer c
+  join given i on i.external_id = c.external_id
+  where c.tenant_id = %(tenant)s order by c.external_id for update of c
+),"""
+_AFTER = "left join before b on b.external_id = i.external_id"
+_LOG = """, logged as (
+  insert into customers_consentchange (id, tenant_id, customer_id, before, after, source)
+  select i.id, %(tenant)s, w.id, coalesce(b.consent, 'unknown'), w.consent, %(source)s
+  from written w join given i on i.external_id = w.external_id
+  left join before b on b.external_id = w.external_id
+  where w.consent <> coalesce(b.consent, 'unknown')
+)"""
 _UPDATE = """update set {changes}, updated_at = now()
   where ({now}) is distinct from ({then})"""
 
@@ -55,27 +75,38 @@ class Written(NamedTuple):
         return Written(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
-def upsert(rows: Sequence[Fields]) -> Written:
+def upsert(rows: Sequence[Fields], *, source: str) -> Written:
     """Write the rows in the caller's transaction, by external id; the later of two rows adds to it.
 
-    Each has an external_id, and fields as CustomerChange.fields() gives them.
+    Each has an external_id, and fields as CustomerChange.fields() gives them. `source` is by whose
+    word consent changes.
     """
-    merged: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        merged.setdefault(row["external_id"], {}).update(row)
+    merged = _merged(rows)
     alike: dict[tuple[str, ...], list[Fields]] = {}
     for fields in merged.values():
         alike.setdefault(tuple(name for name in _COLUMNS if name in fields), []).append(fields)
     written = Written(updated=len(rows) - len(merged))
     for named, group in sorted(alike.items()):
-        written = written.plus(_write(named, group))
+        written = written.plus(_write(named, group, source))
     return written
 
 
-def _write(named: Sequence[str], rows: Sequence[Fields]) -> Written:
+def _merged(rows: Sequence[Fields]) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        known = merged.setdefault(row["external_id"], {})
+        withdrawn = known.get("consent") == Consent.WITHDRAWN
+        known.update(row)
+        if withdrawn:  # As if the two had come in transactions of their own.
+            known["consent"] = Consent.WITHDRAWN
+    return merged
+
+
+def _write(named: Sequence[str], rows: Sequence[Fields], source: str) -> Written:
     body = orjson.dumps([{**row, "id": uuid7()} for row in rows], default=str)
+    values = {"tenant": require_tenant().id, "rows": body.decode(), "source": source}
     with connection.cursor() as cursor:
-        cursor.execute(_statement(named), [require_tenant().id, body.decode()])
+        cursor.execute(_statement(named), values)
         created, touched = cursor.fetchone() or (0, 0)
     return Written(created, touched - created, len(rows) - touched)
 
@@ -90,7 +121,11 @@ def _statement(named: Sequence[str]) -> str:
         now=", ".join(f"c.{name}" for name in then),
         then=", ".join(then.values()),
     )
+    told = "consent" in named
     return _WRITE.format(
+        before=_BEFORE if told else "",
+        after=_AFTER if told else "",
+        log=_LOG if told else "",
         columns=", ".join(_COLUMNS),
         types=_list(f"{name} {kind}" for name, (kind, _) in _COLUMNS.items()),
         values=_list(

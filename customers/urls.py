@@ -1,6 +1,6 @@
 from django.urls import path
 
-from customers.views import customers, exports, imports
+from customers.views import consent, customers, exports, imports
 
 urlpatterns = [
     path("v1/customers", customers.Customers.as_view(), name="customers"),
@@ -11,5 +11,8 @@ urlpatterns = [
     path("v1/customers/exports", exports.Exports.as_view()),
     path("v1/customers/exports/<str:export_id>", exports.OneExport.as_view()),
     path("v1/customers/exports/<str:export_id>/file", exports.ExportedFile.as_view()),
+    path("v1/customers/suppressions", consent.Suppressions.as_view()),
+    path("v1/customers/suppressions/<str:phone>", consent.OneSuppression.as_view()),
     path("v1/customers/<str:customer_id>", customers.OneCustomer.as_view(), name="customer"),
+    path("v1/customers/<str:customer_id>/consent", consent.ConsentLog.as_view()),
 ]

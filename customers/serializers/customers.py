@@ -14,6 +14,7 @@ from config.problems import FieldError
 from config.spelling import EMAIL_MOST, Flaw, email_flaw, unseen_flaw
 from customers.models import ATTRIBUTES_LIMIT, Consent, Customer
 from customers.phones import InvalidPhone, normalise
+from tenants.serializers import REASON_MOST
 
 LARGEST_VALUE = Decimal("999999999999.99")
 _MOST_ATTRIBUTES = 50
@@ -22,6 +23,12 @@ ExternalId = Annotated[str, Meta(min_length=1, max_length=100)]
 Name = Annotated[str, Meta(max_length=200)]
 Phone = Annotated[str, Meta(max_length=40)]
 Email = Annotated[str, Meta(max_length=EMAIL_MOST)]
+Reason = Annotated[str, Meta(max_length=REASON_MOST)]
+
+PHONE_FLAW = (
+    "invalid_phone",
+    "It is not a phone number with its country code, such as +49 30 123456.",
+)
 
 
 class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -52,7 +59,7 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
         """The model's fields that the body names, in the form that is stored."""
         fields = {
             name: value
-            for name in self.__struct_fields__
+            for name in CustomerChange.__struct_fields__
             if (value := getattr(self, name)) is not UNSET
         }
         if fields.get("phone"):
@@ -62,6 +69,19 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
         if "lifetime_value" in fields:
             fields["lifetime_value"] = amount(fields["lifetime_value"])
         return fields
+
+
+class CustomerPatch(CustomerChange, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of PATCH. Whoever gives back a consent that was withdrawn says why."""
+
+    consent_reason: Reason = ""
+
+    @staticmethod
+    def flaws(read: Any) -> Iterator[FieldError]:
+        """What the types cannot say."""
+        yield from CustomerChange.flaws(read)
+        if isinstance(read.consent_reason, str) and (flaw := unseen_flaw(read.consent_reason)):
+            yield FieldError("/consent_reason", *flaw)
 
 
 class CustomerAnswer(TypedDict):
@@ -101,8 +121,7 @@ def _phone_flaws(phone: Any) -> Iterator[FieldError]:
         try:
             normalise(phone)
         except InvalidPhone:
-            message = "It is not a phone number with its country code, such as +49 30 123456."
-            yield FieldError("/phone", "invalid_phone", message)
+            yield FieldError("/phone", *PHONE_FLAW)
 
 
 def _email_flaws(email: Any) -> Iterator[FieldError]:

@@ -29,6 +29,7 @@ from customers.phones import normalise
 from customers.serializers.customers import (
     CustomerAnswer,
     CustomerChange,
+    CustomerPatch,
     amount,
     amount_flaw,
     customer_as_json,
@@ -86,7 +87,7 @@ class Customers(CallerView):
 
     def post(self, request: Request) -> Response:
         change = decode(request, CustomerChange)
-        customer = services.create_customer(fields=change.fields())
+        customer = services.create_customer(fields=change.fields(), actor=_actor(request))
         shown = customer_as_json(customer)
         return Response(shown, status=201, headers={"Location": f"/v1/customers/{shown['id']}"})
 
@@ -100,7 +101,7 @@ class OneCustomer(CallerView):
         "PATCH": "customers:write",
         "DELETE": "customers:write",
     }
-    bodies = {"PATCH": CustomerChange}
+    bodies = {"PATCH": CustomerPatch}
     answers = {"GET": CustomerAnswer, "PATCH": CustomerAnswer, "DELETE": {204: None}}
 
     def get(self, request: Request, customer_id: str) -> Response:
@@ -110,10 +111,12 @@ class OneCustomer(CallerView):
         return Response(customer_as_json(customer))
 
     def patch(self, request: Request, customer_id: str) -> Response:
-        change = decode(request, CustomerChange)
+        change = decode(request, CustomerPatch)
         customer = services.change_customer(
             customer_id=parse_id("cus", customer_id),
             fields=change.fields(),
+            actor=_actor(request),
+            reason=change.consent_reason.strip(),
         )
         return Response(customer_as_json(customer))
 
