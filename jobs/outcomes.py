@@ -63,6 +63,7 @@ class Snooze:
 
     delay: float
     reason: str
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

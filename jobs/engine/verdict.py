@@ -103,7 +103,8 @@ def _judge(
         case Snooze():
             waiting = State.DISCARDING if claim.discarding else State.SCHEDULED
             delay, reason = _seconds(outcome.delay), _text(outcome.reason)
-            return Settlement(claim, waiting, delay=delay, error=reason, counted=False)
+            told = _word(outcome.notice)
+            return Settlement(claim, waiting, delay=delay, error=reason, counted=False, notice=told)
         case Withdrawn() if not claim.discarding:  # What is being undone is given up already.
             return Settlement(claim, State.CANCELLED, error=_text(outcome.reason), counted=False)
         case Throttled():
@@ -114,6 +115,7 @@ def _judge(
             return Settlement(
                 claim,
                 State.UNKNOWN,
+                delay=0.0,  # Its due_at tells since when.
                 error=_text(outcome.error),
                 came=Attempt.Came.UNKNOWN,
                 well=False,
@@ -145,7 +147,8 @@ def lose(claim: Claim, *, queue: Queue, error: str | None = None) -> Settlement:
     """
     error = error or f"lost: drainer {claim.drainer} died while it ran"
     if queue.model.never_twice and not claim.discarding:
-        return Settlement(claim, State.UNKNOWN, error=error, lost=True, came=Attempt.Came.LOST)
+        came = Attempt.Came.LOST
+        return Settlement(claim, State.UNKNOWN, delay=0.0, error=error, lost=True, came=came)
     if claim.losses + 1 >= POISONOUS:
         poison = _dead(
             claim, f"{error}, the {POISONOUS}rd time in a row", None, DeadLetter.Reason.POISON
