@@ -73,6 +73,11 @@ HTTPS = PUBLIC_URL.startswith("https://")
 # and /v1/campaigns/*/events there, so that its address is PUBLIC_URL's.
 STREAM_PORT = whole_number("STREAM_PORT", PORT + 1, least=1, most=65535)
 STREAM_URL = http_url("STREAM_URL", text("PUBLIC_URL", f"http://127.0.0.1:{STREAM_PORT}"))
+# A provider of messages to try (docs/sandbox.md), which `make up` starts; 0: none. Whoever reaches
+# it controls it, so there is none by default where Slipway is meant for others.
+SANDBOX_PORT = whole_number(
+    "SANDBOX_PORT", PORT + 2 if EMBEDDED and not HTTPS else 0, least=0, most=65535
+)
 TENANT_DOMAIN = host_name("TENANT_DOMAIN", "slipway.localhost")
 APEX_HOSTS = words("APEX_HOSTS", ["127.0.0.1", "localhost", TENANT_DOMAIN])
 APEX_HOSTS += {str(urlsplit(PUBLIC_URL).hostname)} - set(APEX_HOSTS)
@@ -285,6 +290,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 # host:port pairs to which plain http and private or loopback addresses are allowed: development,
 # tests, a receiver in the platform's own network. Whoever may name a URL reaches these.
 WEBHOOK_OPEN_DESTINATIONS = host_ports("WEBHOOK_OPEN_DESTINATIONS")
+if SANDBOX_PORT:
+    WEBHOOK_OPEN_DESTINATIONS.append(("127.0.0.1", SANDBOX_PORT))
 
 # ---- Logs ----
 
@@ -346,6 +353,20 @@ SLIPWAY: dict[str, Any] = {
             "tenant_window": 100,
             "deadline": 35.0,  # Behind the endpoints' own time-outs, of 30 s at most.
         },
+        "messages": {
+            "retention": "messages",
+            "model": "campaigns.Message",
+            "step": "campaigns.steps.send",
+            "policy": "campaigns.policy.policy_of",
+            "breaker": "campaigns.policy.BREAKER",
+            "notice": "campaigns.account",  # The kind of job that hears of refused accounts.
+            "pace": "campaigns.pace.pace_of",  # An account's, in each drainer (jobs.pacing).
+            "closing": "webhooks.http.close",
+            "slots": 1200,  # On the loop: one that waits for an answer holds a socket.
+            "lane_window": None,  # A campaign's: its account has one.
+            "tenant_window": 1000,
+            "deadline": 20.0,  # Behind the accounts' own time-outs, and the gate's.
+        },
     },
     # Kind → {"step": dotted path, "policy": …}; added to jobs.registry.KINDS.
     "JOBS": {
@@ -354,6 +375,8 @@ SLIPWAY: dict[str, Any] = {
         "onboarding.reap": {"step": "onboarding.reaping.undo"},
         "webhooks.notice": {"step": "webhooks.operational.notice"},
         "webhooks.move": {"step": "webhooks.moving.run"},
+        "campaigns.account": {"step": "campaigns.account_notices.notice"},
+        "campaigns.unknown": {"step": "campaigns.unknown.run"},
         "customers.import": {"step": "customers.importing.run"},
         "customers.export": {"step": "customers.exporting.run"},
     },
@@ -361,6 +384,7 @@ SLIPWAY: dict[str, Any] = {
     "PROVIDERS": {
         "whatsapp_cloud": "campaigns.providers.whatsapp_cloud.PROVIDER",
         "http": "campaigns.providers.http.PROVIDER",
+        "sandbox": "campaigns.providers.sandbox.PROVIDER",
     },
     "BACKFILLS": {
         "provisioning": "onboarding.backfill.Provisioning",
@@ -369,7 +393,7 @@ SLIPWAY: dict[str, Any] = {
     # How `manage.py replay` and `discard` read a queue's own options (jobs.choosing.Choice).
     "REPLAYS": {"deliveries": "webhooks.choosing.Deliveries"},
     # What the `stream` process serves, each a config.streams.Stream.
-    "STREAMS": ["onboarding.stream.SIGN_UPS"],
+    "STREAMS": ["onboarding.stream.SIGN_UPS", "campaigns.stream.PROGRESS"],
     # Celery's periodic tasks: name → {"task": …, "schedule": seconds or crontab}.
     "BEAT": {
         # By the clock: an interval begins anew with each start of beat, and might never be over.
@@ -378,6 +402,7 @@ SLIPWAY: dict[str, Any] = {
         "reap": {"task": "onboarding.reap", "schedule": crontab(minute="45")},
         "sessions": {"task": "tenants.sessions", "schedule": crontab(minute="15", hour="3")},
         "tend": {"task": "webhooks.tend", "schedule": 60.0},
+        "unknown": {"task": "campaigns.unknown", "schedule": 30.0},
     },
     # How often: name → (amount, seconds).
     "LIMITS": {
@@ -406,6 +431,10 @@ SLIPWAY: dict[str, Any] = {
         "exports_most": 2,  # Likewise.
         "rejected_most": 10_000,  # Rows of one import of which is kept why they were not taken.
     },
+    "CAMPAIGNS": {
+        "segments_most": 500,  # Of a tenant's.
+        "templates_most": 500,  # Likewise.
+    },
     # Event types of the project's own, beside those that the platform adds by the API:
     # name → {"description": …, "schema": JSON Schema of its data}; see webhooks.catalogue.
     "EVENT_TYPES": {},
@@ -418,6 +447,7 @@ SLIPWAY: dict[str, Any] = {
         "works": 30,  # Finished jobs, and replays.
         "letters": 90,  # Resolved dead letters.
         "payloads": 90,  # Events, what they say, and finished deliveries.
+        "messages": 180,  # Finished ones, with the numbers that they went to.
         "exports": 7,  # Their files; they go when the tenant begins another.
         "imports": 30,  # Finished imports of customers; they go when the tenant begins another.
     },

@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from config.logs import adopt_request_id
-from config.problems import CONTENT_TYPE, NotFoundProblem, Problem
+from config.problems import CONTENT_TYPE, NotFoundProblem, Problem, problem_of
 from config.proxies import client_address
 from config.watching import Watched
 
@@ -98,12 +98,12 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(send, trace_id=adopt_request_id(header(scope, b"x-request-id")))
         try:
             await _serve(scope, receive, answer)
-        except Problem as problem:
-            await answer.send_problem(problem)
         except Exception as error:
-            log.exception("stream_broke", error=type(error).__name__)
+            problem = problem_of(error)
+            if problem is None:
+                log.exception("stream_broke", error=type(error).__name__)
             if not answer.has_begun:
-                await answer.send_problem(Problem())
+                await answer.send_problem(problem or Problem())
 
 
 class Answer:

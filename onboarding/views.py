@@ -2,7 +2,6 @@
 
 import hashlib
 from datetime import date
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -13,7 +12,7 @@ from rest_framework.request import Request
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from config import idempotency, limits
-from config.api import LeanAPIView, answer, decode, read_body
+from config.api import LeanAPIView, answer, decode, matches, read_body
 from config.idempotency import IdempotencyKey
 from config.ids import InvalidId, format_id, parse_id
 from config.lists import Page, page, read_cursor, read_limit, refuse_unknown_parameters
@@ -110,7 +109,7 @@ class OnboardingStatus(CallerView):
         headers = {"ETag": etag}
         if row.retry_after is not None:
             headers["Retry-After"] = str(row.retry_after)
-        if _matches(request.headers.get("If-None-Match", ""), etag):
+        if matches(request.headers.get("If-None-Match", ""), etag):
             return HttpResponse(status=304, headers=headers)
         return HttpResponse(body, content_type="application/json", headers=headers)
 
@@ -266,9 +265,3 @@ def _claim_token(request: Request) -> str:
     if scheme.lower() != "bearer" or len(token) > 200:
         raise BadClaim("Send Authorization: Bearer <claim_token>.")
     return str(token)
-
-
-def _matches(header: str, etag: str) -> bool:
-    """If-None-Match (RFC 9110, 13.1.2): a list of tags, weak ones too, or `*`."""
-    tags: list[Any] = [tag.strip().removeprefix("W/") for tag in header.split(",")]
-    return etag in tags or "*" in tags

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import msgspec
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from config.api import decode
+from config.api import decode, decode_if_any
 from config.ids import format_id, parse_id
 from config.lists import (
     InvalidParameter,
@@ -42,8 +41,6 @@ from webhooks.serializers.endpoints import (
     secret_ages,
 )
 from webhooks.views.owner import OwnerView
-
-S = TypeVar("S", bound=msgspec.Struct)
 
 
 def _disabled(text: str) -> Q:
@@ -134,7 +131,7 @@ class EndpointSecret(OwnerView):
     answers = {"POST": NewSecretAnswer}
 
     def post(self, request: Request, endpoint_id: str) -> Response:
-        wish = _decode_if_any(request, Rotation)
+        wish = decode_if_any(request, Rotation)
         made = endpoints.rotate_secret(
             tenant=self.owner(request),
             endpoint_id=parse_id("ep", endpoint_id),
@@ -157,7 +154,7 @@ class DisableEndpoint(OwnerView):
     answers = {"POST": OneEndpointAnswer}
 
     def post(self, request: Request, endpoint_id: str) -> Response:
-        wish = _decode_if_any(request, Disabling)
+        wish = decode_if_any(request, Disabling)
         id_ = parse_id("ep", endpoint_id)
         actor, reason = self.caller(request).actor, wish.reason.strip()
         endpoints.disable(tenant=self.owner(request), endpoint_id=id_, actor=actor, reason=reason)
@@ -172,7 +169,7 @@ class EnableEndpoint(OwnerView):
     answers = {"POST": OneEndpointAnswer}
 
     def post(self, request: Request, endpoint_id: str) -> Response:
-        wish = _decode_if_any(request, Enabling)
+        wish = decode_if_any(request, Enabling)
         id_ = parse_id("ep", endpoint_id)
         endpoints.enable(
             tenant=self.owner(request),
@@ -220,13 +217,6 @@ def _filtered(rows: QuerySet[Endpoint], parameters: QueryDict) -> QuerySet[Endpo
         except (ValueError, KeyError):
             raise InvalidParameter(f"{name} is not valid.", parameter=name) from None
     return rows
-
-
-def _decode_if_any(request: Request, shape: type[S]) -> S:
-    """The body, or, where none was sent, what the fields are by default."""
-    if request.META.get("CONTENT_LENGTH") in {None, "", "0"}:
-        return shape()
-    return decode(request, shape)
 
 
 def _place(endpoint: Endpoint) -> str:
