@@ -243,6 +243,9 @@ class Message(Work):
         "content": "c.content::text",
         # Tests go out whatever their campaign does.
         "stopped": "not taken.test and coalesce(c.state <> 'running', true)",
+        "cancelled": "not taken.test and coalesce(c.state = 'cancelled', true)",
+        # An earlier try has perhaps sent it (campaigns.steps.DOUBT, and the engine's own words).
+        "doubtful": "taken.last_error ~ '^(perhaps sent|lost|not done)'",
         "expired": "not taken.test and coalesce(c.send_until <= now(), false)",
         "account_id": "a.id",
         "account_status": "case when a.deleted_at is null then a.status else 'deleted' end",

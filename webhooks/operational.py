@@ -219,7 +219,7 @@ def _mail(claim: Claim, endpoint: Endpoint, type: str, data: Mapping[str, Any]) 
     name = type.replace(".", "_")
     subject = render_to_string(f"webhooks/{name}_subject.txt", words)
     text = render_to_string(f"webhooks/{name}.txt", words)
-    for user_id, address in _owners(claim.tenant_id):
+    for user_id, address in owners(claim.tenant_id):
         enqueue(
             "mail.send",
             tenant_id=claim.tenant_id,
@@ -235,7 +235,7 @@ def _mail(claim: Claim, endpoint: Endpoint, type: str, data: Mapping[str, Any]) 
         )
 
 
-def _owners(tenant_id: int) -> list[tuple[UUID, str]]:
+def owners(tenant_id: int) -> list[tuple[UUID, str]]:
     """The owners who have joined, and their addresses."""
     members = Membership.objects.filter(
         tenant_id=tenant_id, role=Membership.Role.OWNER, accepted_at__isnull=False

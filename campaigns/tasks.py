@@ -1,0 +1,13 @@
+"""Celery's periodic calls: settings.SLIPWAY["BEAT"] says when."""
+
+from celery import shared_task
+from django.conf import settings
+
+from campaigns import unknown as unknown_messages
+
+
+@shared_task(name="campaigns.unknown", expires=30)
+def unknown() -> None:
+    """Resolve what nobody knew, where that is due; needs the operator's URL."""
+    if "operator" in settings.DATABASES:
+        unknown_messages.tend()
