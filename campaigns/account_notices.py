@@ -3,8 +3,8 @@
 The engine leaves a job `campaigns.account` in the transaction that settles (jobs.engine.notices):
 this is its step. A provider that refuses the account would refuse each message in turn, so the
 account is paused at the first, and none of its campaigns sends on; one that refuses a template has
-the campaigns paused that send it. The tenant's owners are told of either by mail, once a day. Whoever has said to the
-provider that they want no more messages is never written to again.
+the campaigns paused that send it. The tenant's owners are told of either by mail, once a day.
+Whoever has said to the provider that they want no more messages is never written to again.
 """
 
 from collections.abc import Mapping
