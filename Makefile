@@ -19,7 +19,7 @@ up: $(RUN) ## Start Slipway on this machine (PORT=8000), until Ctrl-C.
 	@exec $(BIN)/python -m config.up
 
 test: $(DEV) ## Run every test, on a Postgres and a Valkey of their own.
-	@exec $(BIN)/python -m pytest -n auto $(ARGS)
+	@exec $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV) ## Look at style and at which room imports which.
 	@$(BIN)/ruff check .

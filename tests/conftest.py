@@ -26,10 +26,41 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+PREPARED = "SLIPWAY_TEST_PREPARED"  # A stopped Postgres's data, with all migrations run.
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each core: half of a test's time is waiting for servers and processes."""
+    return min(8, 2 * (os.cpu_count() or 1))
+
+
+# Files of many short tests, each of which may run anywhere.
+SPREAD = {"test_kills.py", "test_odd_input.py", "test_ssrf.py"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one worker, for what they share, and all flows for their `make up`."""
+    for item in items:
+        if item.path.name not in SPREAD:
+            flows = item.path.parent.name == "flows"
+            group = "flows" if flows else str(item.path.relative_to(ROOT / "tests"))
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not is_worker(session.config):
-        run.postgres.start()
-        build_database(run.postgres, run.TEMPLATE_NAME)
+        if PREPARED in os.environ:
+            run.postgres.directory.mkdir(parents=True)
+            copy_data(run.postgres)
+            run.postgres.start()
+        else:
+            run.postgres.start()
+            build_database(run.postgres, run.TEMPLATE_NAME)
+            run.postgres.stop()
+            os.environ[PREPARED] = str(run.RUN_DIR / "prepared")
+            subprocess.run(["cp", "-a", run.postgres.data, os.environ[PREPARED]], check=True)
+            run.postgres.start()
         if sabotage := os.environ.get("SLIPWAY_TEST_SABOTAGE"):  # What a proof leaves out.
             with psycopg.connect(run.postgres.superuser_conninfo(run.TEMPLATE_NAME)) as connection:
                 connection.execute(sabotage)
@@ -62,6 +93,14 @@ def build_database(postgres: Postgres, name: str) -> None:
         env=child_environment() | database_environment(postgres, name),
         check=True,
     )
+
+
+def copy_data(server: Postgres) -> None:
+    """Give a server that never ran the data of the one that was prepared: migrating takes longer.
+
+    It belongs to the user that the server runs as, who need not be us.
+    """
+    subprocess.run(["cp", "-a", os.environ[PREPARED], server.data], check=True)
 
 
 def child_environment() -> dict[str, str]:
@@ -105,9 +144,13 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture
 def own_postgres(tmp_path: Path) -> Iterator[tuple[Postgres, dict[str, str]]]:
     """A Postgres of this test's own, to restart or kill, and the environment that names it."""
+    from tenants import roles
+
     server = Postgres(tmp_path / "postgres", durable=False)
+    server.directory.mkdir()
+    copy_data(server)
     server.start()
-    build_database(server, "slipway_own")
+    roles.create_database(server.superuser_conninfo(), "slipway_own", template=run.TEMPLATE_NAME)
     yield server, child_environment() | database_environment(server, "slipway_own")
     server.stop("immediate")
 

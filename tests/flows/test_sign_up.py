@@ -3,20 +3,9 @@
 import json
 import re
 
-import pytest
 import requests
 
-from tests.flows.stranger import Stranger
-from tests.upping import up, wait
-
-__all__ = ["up"]  # A fixture.
-
-
-@pytest.fixture
-def stranger(up) -> Stranger:
-    running = up()
-    running.wait_ready()
-    return Stranger(running)
+from tests.upping import wait
 
 
 def test_a_stranger_signs_up_watches_it_become_ready_and_gets_a_key_to_its_own_rows(stranger):

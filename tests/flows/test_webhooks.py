@@ -9,10 +9,7 @@ from contextlib import contextmanager
 
 import requests
 
-from tests.flows.stranger import Stranger
-from tests.upping import ROOT, Up, free_ports, up, wait
-
-__all__ = ["up"]  # A fixture.
+from tests.upping import ROOT, Up, wait
 
 
 class Caller:
@@ -72,16 +69,15 @@ def replay(running: Up, *options: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_a_tenant_is_told_waits_for_its_receiver_to_come_back_and_is_told_again(up):
-    port = free_ports()
-    running = up(WEBHOOK_OPEN_DESTINATIONS=f"127.0.0.1:{port}")
-    running.wait_ready()
-    stranger = Stranger(running)
-    accepted = stranger.sign_up(email="ada@example.com", tenant_name="Acme", plan="free")
+def test_a_tenant_is_told_waits_for_its_receiver_to_come_back_and_is_told_again(
+    running, stranger, receiver_port
+):
+    port = receiver_port
+    accepted = stranger.sign_up(email="eve@example.com", tenant_name="Emporium", plan="free")
     stranger.wait_ready(accepted)
     acme = Caller(running, stranger.claim(accepted).json()["key"])
     ours = Caller(running, stranger.platform_key)
-    for_acme = Caller(running, stranger.platform_key, **{"Slipway-Tenant": "acme"})
+    for_acme = Caller(running, stranger.platform_key, **{"Slipway-Tenant": "emporium"})
 
     receiver = f"http://127.0.0.1:{port}"
     wanted = {"event_types": ["invoice.*"], "schedule": [1]}
@@ -98,13 +94,13 @@ def test_a_tenant_is_told_waits_for_its_receiver_to_come_back_and_is_told_again(
             event_types=["tenant.ready"],
             secret=secret,
         )
-        bolt = stranger.sign_up(email="bo@example.com", tenant_name="Bolt", plan="pro")
-        stranger.wait_ready(bolt)
+        fable = stranger.sign_up(email="fay@example.com", tenant_name="Fable", plan="pro")
+        stranger.wait_ready(fable)
         wait(lambda: len(heard()) == 2, 20)
-        [told, _of_acme] = ours.get("/platform/events?type=tenant.ready")["data"]
+        [told, *_] = ours.get("/platform/events?type=tenant.ready")["data"]
         assert heard() == [arrived, ("/platform", told["id"], "verified")]
         said = ours.get(f"/platform/events/{told['id']}")["data"]
-        assert said["slug"] == "bolt", said
+        assert said["slug"] == "fable", said
 
     # Nobody listens: it waits, then is dead, and each try is there to be read.
     missed = for_acme.post("/events", type="invoice.paid", data={"amount": 13})
@@ -123,7 +119,7 @@ def test_a_tenant_is_told_waits_for_its_receiver_to_come_back_and_is_told_again(
 
     with listening(running, port, secret) as heard:
         again = ("/acme", missed["id"], "verified")
-        assert replay(running, "--tenant", "acme", "--reason", "it listens again")["found"] == 1
+        assert replay(running, "--tenant", "emporium", "--reason", "it listens again")["found"] == 1
         wait(lambda: heard() == [again], 20)
         wait(lambda: delivery()["state"] == "succeeded", 20)
         acme.post(f"/deliveries/{delivery()['id']}/replay", reason="once more")

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from tests.conftest import PREPARED, ROOT
 
 OPEN_ALL = """
 do $$
@@ -31,7 +31,7 @@ def test_every_attack_succeeds_once_the_policies_are_off():
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not other_guard",
          "--tb=no", "tests/tenants/test_isolation.py"],
         cwd=ROOT,
-        env=environment | {"SLIPWAY_TEST_SABOTAGE": OPEN_ALL},
+        env=environment | {"SLIPWAY_TEST_SABOTAGE": OPEN_ALL, PREPARED: os.environ[PREPARED]},
         capture_output=True,
         text=True,
         check=False,
