@@ -12,7 +12,7 @@ While a query is under way the next askers gather; a thousand in flight are a fe
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -117,7 +117,7 @@ async def _answer_batch(tenant: TenantRef, batch: Sequence[_Question]) -> None:
 
 
 def _ask(tenant: TenantRef, batch: Sequence[_Question]) -> list[str]:
-    values = {
+    values: dict[str, Any] = {
         "tenant": tenant.id,
         "customers": [one.customer_id for one in batch],
         "phones": [one.phone for one in batch],
