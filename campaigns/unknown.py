@@ -24,7 +24,7 @@ import orjson
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.utils import timezone
 
-from campaigns import lanes, moves
+from campaigns import moves
 from campaigns.errors import StaleCampaign
 from campaigns.models import Campaign, Message, ProviderAccount
 from campaigns.policy import TRIES
@@ -124,8 +124,7 @@ def resolve(
         return Message.objects.filter(pk=message_id, state=State.UNKNOWN).exists()
     if to == To.SENT:
         return bool(_taken_as_sent([message_id], provider_id=provider_id[:200]))
-    campaign_id = Message.objects.values_list("campaign_id", flat=True).get(pk=message_id)
-    return bool(_sent_again(campaign_id, [message_id]))
+    return bool(_sent_again([message_id]))
 
 
 def decide(*, campaign_id: UUID, to: str, actor: str, reason: str) -> int:
@@ -135,8 +134,8 @@ def decide(*, campaign_id: UUID, to: str, actor: str, reason: str) -> int:
     Given up, they are cancelled. Raises CampaignNotFound, StaleCampaign, ReasonMissing.
     """
     acts: dict[str, Callable[[Sequence[UUID]], int]] = {
-        To.AGAIN: partial(_replayed, campaign_id, Act(Resolution.REPLAYED, actor, reason)),
-        To.GIVEN_UP: partial(_given_up, Act(Resolution.CANCELLED, actor, reason)),
+        To.AGAIN: partial(_resolved, Act(Resolution.REPLAYED, actor, reason)),
+        To.GIVEN_UP: partial(_resolved, Act(Resolution.CANCELLED, actor, reason)),
         To.SENT: _taken_as_sent,
     }
     with transaction.atomic():
@@ -157,8 +156,8 @@ def run(claim: Claim) -> Outcome:
         campaign = Campaign.objects.filter(pk=campaign_id).first()
         patience = None if campaign is None else patience_of(campaign)
         if patience is not None:
-            again = partial(_sent_again, campaign_id)
-            _each_chunk(campaign_id, f"{RETRIABLE} and {_WAITED}", again, patience=patience)
+            due = f"{RETRIABLE} and {_WAITED}"
+            _each_chunk(campaign_id, due, _sent_again, patience=patience)
     return Succeeded()
 
 
@@ -210,33 +209,18 @@ def _taken_as_sent(ids: Sequence[UUID], *, provider_id: str = "") -> int:
         return len(_moved(ids, _SENT, State.SUCCEEDED, provider_id=provider_id))
 
 
-def _sent_again(campaign_id: UUID, ids: Sequence[UUID]) -> int:
+def _sent_again(ids: Sequence[UUID]) -> int:
     with transaction.atomic():
         moved = _moved(ids, _AGAIN, State.PENDING)
-        if moved:
-            _reopen(campaign_id)
+        wake_after_commit(QUEUE)
     return len(moved)
 
 
-def _replayed(campaign_id: UUID, act: Act, ids: Sequence[UUID]) -> int:
+def _resolved(act: Act, ids: Sequence[UUID]) -> int:
     with transaction.atomic():
         moved = resolve_works(queue=QUEUE, ids=ids, act=act, using=DEFAULT_DB_ALIAS)
-        if moved:
-            _reopen(campaign_id)
+        wake_after_commit(QUEUE)
     return len(moved)
-
-
-def _given_up(act: Act, ids: Sequence[UUID]) -> int:
-    return len(resolve_works(queue=QUEUE, ids=ids, act=act, using=DEFAULT_DB_ALIAS))
-
-
-def _reopen(campaign_id: UUID) -> None:
-    """Let a campaign that had come to its end send once more."""
-    campaign = moves.locked(campaign_id)
-    if campaign.state == CampaignState.COMPLETED:
-        moves.move(campaign, CampaignState.RUNNING, finished_at=None)
-        lanes.tell(campaign)
-    wake_after_commit(QUEUE)
 
 
 def _moved(ids: Sequence[UUID], changes: str, after: State, **values: Any) -> list[UUID]:
