@@ -270,7 +270,8 @@ left join public.campaigns_provideraccount a on a.tenant_id = c.tenant_id and a.
     # What failed may be tried again; of what is unknown its tenant says so (campaigns.unknown).
     replayable = (State.DEAD_LETTER, State.UNKNOWN)
     # Counts moves of messages in the transaction that makes them: over `moved`, which is
-    # (id uuid, before text, after text). Whoever makes nothing remain has the campaign finished.
+    # (id uuid, before text, after text). Whoever makes nothing remain has the campaign finished, and
+    # whoever has something of a completed one tried again has it run again (campaigns.finishing).
     tally = """
 with change as (
   select m.tenant_id, m.campaign_id,
@@ -291,13 +292,14 @@ with change as (
   from change d where c.tenant_id = d.tenant_id and c.id = d.campaign_id
     and (d.sent, d.failed, d.unknown, d.cancelled) <> (0, 0, 0, 0)
   returning c.tenant_id, c.id,
-    c.materialised_at is not null and c.finished_at is null
-      and c.total <= c.sent + c.failed + c.unknown + c.cancelled as over
+    c.materialised_at is not null
+      and case when c.total <= c.sent + c.failed + c.unknown + c.cancelled
+        then c.finished_at is null else c.state = 'completed' end as turned
 )
 insert into public.jobs_job (id, tenant_id, lane, kind, args, max_attempts)
 select gen_random_uuid(), tenant_id, 'jobs:' || tenant_id, 'campaigns.finish',
   json_build_object('campaign', id), 5
-from counted where over
+from counted where turned
 """
 
     campaign = models.ForeignKey(

@@ -34,6 +34,7 @@ TRANSITIONS = frozenset(
         (S.PAUSED, S.MATERIALISING),  # resumed before it was materialised
         (S.PAUSED, S.RUNNING),  # resumed
         (S.PAUSED, S.COMPLETED),  # what was under way was the last
+        (S.PAUSED, S.FAILED),  # while it was being prepared
         (S.COMPLETED, S.RUNNING),  # what failed, or nobody knows of, is tried again
         (S.FAILED, S.MATERIALISING),  # generated again
         (S.DRAFT, S.CANCELLED),

@@ -379,6 +379,17 @@ SLIPWAY: dict[str, Any] = {
         "campaigns.unknown": {"step": "campaigns.unknown.run"},
         "customers.import": {"step": "customers.importing.run"},
         "customers.export": {"step": "customers.exporting.run"},
+        "campaigns.generate": {
+            "step": "campaigns.generating.run",
+            "policy": "campaigns.generating.POLICY",
+        },
+        "campaigns.materialise": {"step": "campaigns.materialising.run"},
+        "campaigns.start": {"step": "campaigns.scheduling.start"},
+        "campaigns.expire": {"step": "campaigns.scheduling.expire"},
+        "campaigns.quiet": {"step": "campaigns.scheduling.quiet"},
+        "campaigns.withdraw": {"step": "campaigns.withdrawing.run"},
+        "campaigns.finish": {"step": "campaigns.finishing.run"},
+        "campaigns.follow_up": {"step": "campaigns.following.run"},
     },
     # What sends a tenant's messages: name → dotted path of a campaigns.providers.Provider.
     "PROVIDERS": {
@@ -386,6 +397,8 @@ SLIPWAY: dict[str, Any] = {
         "http": "campaigns.providers.http.PROVIDER",
         "sandbox": "campaigns.providers.sandbox.PROVIDER",
     },
+    # What makes a campaign's content of its brief: name → dotted path (campaigns.generators).
+    "GENERATORS": {"template": "campaigns.generators.from_template"},
     "BACKFILLS": {
         "provisioning": "onboarding.backfill.Provisioning",
         "events": "webhooks.backfill.Events",

@@ -30,6 +30,8 @@ BUILT_IN: Mapping[str, str] = {
     "delivery.exhausted": "A delivery is not tried again: it failed too often, or for good.",
     "delivery.recovered": "An endpoint that had failed takes deliveries again.",
     "webhook.test": "Somebody asked to see an event arrive.",
+    "campaign.completed": "Each message of a campaign has come to its end.",
+    "campaign.failed": "A campaign could not begin: it has no content, or no audience.",
 }
 # The platform's endpoints hear of these, whichever tenant they happen to. The database holds the
 # same: slipway.tell_platform takes no type of another beginning.
