@@ -121,3 +121,38 @@ class ContentMissing(Problem):
 
     status = 409
     code = "content_missing"
+
+
+class InvalidAccount(Problem):
+    """The provider account has errors."""
+
+    status = 400
+    code = "invalid_account"
+
+
+class TooManyAccounts(Problem):
+    """There are as many provider accounts as there may be."""
+
+    status = 409
+    code = "too_many_accounts"
+
+
+class AccountInUse(Problem):
+    """Campaigns of this provider account are not finished."""
+
+    status = 409
+    code = "account_in_use"
+
+
+class CredentialsLost(Problem):
+    """The credentials cannot be read any more."""
+
+    status = 409
+    code = "credentials_lost"
+
+
+class BadSignature(Problem):
+    """The signature does not match."""
+
+    status = 401
+    code = "bad_signature"

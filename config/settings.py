@@ -315,6 +315,7 @@ SLIPWAY: dict[str, Any] = {
     # may give a tenant others (PATCH /v1/tenants/…).
     "TENANT_LIMITS": {
         "endpoints": 50,
+        "accounts": 20,  # With providers of messages.
         "events": (6000, 60),  # Published through the API: how many, in how many seconds.
     },
     "RESERVED_SLUGS": [],  # Added to onboarding.slugs.RESERVED.
@@ -379,6 +380,7 @@ SLIPWAY: dict[str, Any] = {
         "campaigns.unknown": {"step": "campaigns.unknown.run"},
         "customers.import": {"step": "customers.importing.run"},
         "customers.export": {"step": "customers.exporting.run"},
+        "campaigns.receipts": {"step": "campaigns.receipts.run"},
         "campaigns.generate": {
             "step": "campaigns.generating.run",
             "policy": "campaigns.generating.POLICY",
@@ -427,6 +429,11 @@ SLIPWAY: dict[str, Any] = {
         "sign-up-status": (600, 60),
         # Whatever else is asked without a key, by client.
         "anonymous": (1200, 60),
+        # What providers tell of messages, by client; and what of it no account has signed.
+        "callback": (120_000, 60),
+        "callback-refused": (60, 60),
+        # Calls of ours to a provider whose host a tenant named, by tenant.
+        "account-verify": (20, 60),
     },
     "WEBHOOKS": {
         # Seconds before each retry: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h, which is

@@ -26,7 +26,6 @@ from urllib.parse import quote
 import orjson
 
 from campaigns.providers import (
-    LONGEST_PROVIDER_ID,
     Accepted,
     Account,
     AccountRefused,
@@ -45,7 +44,13 @@ from campaigns.providers import (
     shown,
 )
 from campaigns.providers import http_options as mapping
-from campaigns.providers.reading import at_pointer, json_value, moment_or_now, uuid_or_none
+from campaigns.providers.reading import (
+    at_pointer,
+    json_value,
+    moment_or_now,
+    provider_id,
+    uuid_or_none,
+)
 from config.problems import FieldError
 from webhooks import sync_http
 from webhooks.answers import Answer, CallFailed
@@ -222,10 +227,10 @@ def _accepted(account: Account, answer: Answer) -> Verdict:
     pointer = account.options.get("id")
     if pointer is None:
         return Accepted("")
-    provider_id = None if answer.truncated else _named(json_value(answer.body), pointer)
-    if not provider_id:
+    found = "" if answer.truncated else provider_id(at_pointer(json_value(answer.body), pointer))
+    if not found:
         return Ambiguous(f"HTTP {answer.status} without a message's id")
-    return Accepted(provider_id)
+    return Accepted(found)
 
 
 def _asked(answer: Answer) -> float | None:
@@ -239,27 +244,19 @@ def _receipt(where: Mapping[str, Any], item: Any) -> Receipt | None:
     """None for a status of which the options say nothing, or one of no message of ours."""
     status = at_pointer(item, where["status"])
     what = where.get("values", {}).get(str(status), status)
-    provider_id = _named(item, where["id"]) if "id" in where else ""
+    theirs = provider_id(at_pointer(item, where["id"])) if "id" in where else ""
     message_id = None
     if "message_id" in where:
         message_id = uuid_or_none(at_pointer(item, where["message_id"]))
-    if what not in mapping.WHATS or not (provider_id or message_id):
+    if what not in mapping.WHATS or not (theirs or message_id):
         return None
     error = at_pointer(item, where["error"]) if "error" in where and what != "read" else None
     failed = what in ("failed", "opted_out")
     return Receipt(
         message_id=message_id,
-        provider_id=provider_id,
+        provider_id=theirs,
         what="failed" if failed else what,
         at=moment_or_now(at_pointer(item, where["at"]) if "at" in where else None),
         error=masked(str(error))[:LONGEST_ERROR] if failed and error is not None else "",
         opted_out=what == "opted_out",
     )
-
-
-def _named(value: Any, pointer: str) -> str:
-    """The id that a pointer leads to; "" where there is none."""
-    found = at_pointer(value, pointer)
-    if isinstance(found, bool) or not isinstance(found, (str, int)):
-        return ""
-    return str(found) if len(str(found)) <= LONGEST_PROVIDER_ID else ""

@@ -1,5 +1,6 @@
 """What strangers' answers and callbacks hold, read without trusting a word of it."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -7,10 +8,12 @@ from uuid import UUID
 
 import orjson
 
+from campaigns.providers import LONGEST_PROVIDER_ID
 from config.problems import FieldError, escape
 
 _MILLISECONDS_FROM = 1e11  # As seconds, the year 5138; as milliseconds, 1973.
 _MISSING = object()
+_ID = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_PROVIDER_ID}}}")
 
 
 def json_object(body: str | bytes) -> dict[str, Any]:
@@ -45,6 +48,13 @@ def at_pointer(value: Any, pointer: str) -> Any:
         if value is _MISSING:
             return None
     return value
+
+
+def provider_id(said: Any) -> str:
+    """The id that a provider calls a message by; "" for what is none that can be kept."""
+    if isinstance(said, bool) or not isinstance(said, (str, int)):
+        return ""
+    return str(said) if _ID.fullmatch(str(said)) else ""
 
 
 def uuid_or_none(text: Any) -> UUID | None:

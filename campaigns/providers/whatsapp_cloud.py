@@ -19,7 +19,6 @@ from typing import Any
 import orjson
 
 from campaigns.providers import (
-    LONGEST_PROVIDER_ID,
     Accepted,
     Account,
     AccountRefused,
@@ -42,6 +41,7 @@ from campaigns.providers.reading import (
     json_object,
     moment_or_now,
     objects,
+    provider_id,
     unknown_fields,
     uuid_or_none,
 )
@@ -148,10 +148,10 @@ class WhatsAppCloud:
     def judge(self, account: Account, answer: Answer) -> Verdict:
         said = json_object(answer.body)
         if answer.ok:
-            provider_id = _message_id(said)
-            if answer.truncated or not provider_id:
+            found = provider_id(next(objects(said.get("messages")), {}).get("id"))
+            if answer.truncated or not found:
                 return Ambiguous(f"HTTP {answer.status} without a message's id")
-            return Accepted(provider_id)
+            return Accepted(found)
         code = _code(said)
         error = _told(said, answer.status)
         if code is None:
@@ -260,13 +260,6 @@ def _asked(answer: Answer) -> float | None:
     return retry_after(answer.headers.get("retry-after", ""), now=time.time())
 
 
-def _message_id(said: Mapping[str, Any]) -> str:
-    messages = said.get("messages")
-    first = messages[0] if isinstance(messages, list) and messages else None
-    found = first.get("id") if isinstance(first, dict) else None
-    return found if isinstance(found, str) and len(found) <= LONGEST_PROVIDER_ID else ""
-
-
 def _code(said: Mapping[str, Any]) -> int | None:
     error = said.get("error")
     code = error.get("code") if isinstance(error, dict) else None
@@ -299,17 +292,14 @@ def _statuses(entries: list[Any]) -> Iterator[dict[str, Any]]:
 
 def _receipt(status: Mapping[str, Any]) -> Receipt | None:
     """None for a kind that says nothing of whether it arrived, or a message without a name."""
-    what, provider_id = status.get("status"), status.get("id")
-    if what not in _STATUSES or not isinstance(provider_id, str):
-        return None
-    message_id = uuid_or_none(status.get("biz_opaque_callback_data"))
-    if len(provider_id) > LONGEST_PROVIDER_ID:
+    what, theirs = status.get("status"), provider_id(status.get("id"))
+    if what not in _STATUSES or not theirs:
         return None
     error = next(objects(status.get("errors")), {}) if what == "failed" else {}
     words = error.get("title") or error.get("message") or ""
     return Receipt(
-        message_id=message_id,
-        provider_id=provider_id,
+        message_id=uuid_or_none(status.get("biz_opaque_callback_data")),
+        provider_id=theirs,
         what=what,
         at=moment_or_now(status.get("timestamp")),
         error=masked(f"{error['code']}: {words}")[:LONGEST_ERROR] if "code" in error else "",
