@@ -43,6 +43,8 @@ def unseen_flaw(text: str) -> Flaw:
 
 def email_flaw(email: str) -> Flaw:
     """Why mail cannot go there."""
+    if len(email) <= LOCAL_PART_MOST and _PLAIN_EMAIL.fullmatch(email):
+        return None
     if len(email) > EMAIL_MOST or len(email.rpartition("@")[0].encode()) > LOCAL_PART_MOST:
         return "email_length", f"Use at most {LOCAL_PART_MOST} characters before the @," + (
             f" {EMAIL_MOST} in all."

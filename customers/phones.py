@@ -49,7 +49,7 @@ def _is_normal(text: str) -> bool:
     if not _PLAIN.fullmatch(text):
         return False
     for digits in (1, 2, 3):
-        plan = _plan(int(text[1 : 1 + digits]))
+        plan = _plan(text[1 : 1 + digits])
         if plan is not None:
             national = text[1 + digits :]
             return len(national) in plan.lengths and not plan.prefix.match(national)
@@ -57,8 +57,9 @@ def _is_normal(text: str) -> bool:
 
 
 @cache
-def _plan(country_code: int) -> _Plan | None:
+def _plan(digits: str) -> _Plan | None:
     """The plan of a calling code, None when nobody has it. There are fewer than 1,000."""
+    country_code = int(digits)
     region = phonenumbers.region_code_for_country_code(country_code)
     metadata = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(country_code, region)
     if metadata is None or metadata.general_desc is None:

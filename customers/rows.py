@@ -128,6 +128,11 @@ class _Header:
             raise BadFile(f"The first line is not CSV: {error}.") from None
         if errors := list(self._flaws()):
             raise BadFile("The first line names the columns.", errors=errors)
+        # With each name, that of the attribute which it means, if it does.
+        self.columns = [
+            (name, name.removeprefix(_ATTRIBUTE) if name.startswith(_ATTRIBUTE) else "")
+            for name in self.names
+        ]
 
     def reader(self, lines: Iterator[bytes]) -> Iterator[list[str]]:
         """Parses lines; what is no UTF-8 becomes surrogates, which `row` finds."""
@@ -148,16 +153,19 @@ class _Header:
     def _fields(self, cells: list[str]) -> dict[str, object]:
         fields: dict[str, object] = {}
         attributes: dict[str, object] = {}
-        for name, cell in zip(self.names, cells, strict=True):
+        for (name, attribute), cell in zip(self.columns, cells, strict=True):
             if not cell:
                 continue
-            if name.startswith(_ATTRIBUTE):
-                attributes[name.removeprefix(_ATTRIBUTE)] = plain(cell)
+            value = plain(cell) if cell[0] == "'" else cell
+            if attribute:
+                attributes[attribute] = value
             elif name == "attributes":
                 attributes |= _object(cell)
             else:
-                fields[name] = plain(cell)
-        return fields | {"attributes": attributes} if attributes else fields
+                fields[name] = value
+        if attributes:
+            fields["attributes"] = attributes
+        return fields
 
     def _flaws(self) -> Iterator[FieldError]:
         if len(self.names) > COLUMNS_MOST:

@@ -1,6 +1,6 @@
 """The numbers that no campaign of the tenant's writes to, whoever has them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from django.db import transaction
 
@@ -45,7 +45,7 @@ def lift(*, phone: str, actor: str, reason: str) -> None:
         found.delete()
 
 
-def _record(action: str, target: str, actor: str, reason: str, after: dict[str, object]) -> None:
+def _record(action: str, target: str, actor: str, reason: str, after: Mapping[str, object]) -> None:
     audit.record(
         actor=actor,
         action=action,

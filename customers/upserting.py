@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
+from uuid_utils import uuid7  # As config.ids makes them, still to be written as text.
 
-from config.ids import uuid7
 from customers.models import Consent
 from tenants.context import require_tenant
 
@@ -103,8 +103,10 @@ def _merged(rows: Sequence[Fields]) -> dict[str, dict[str, Any]]:
 
 
 def _write(named: Sequence[str], rows: Sequence[Fields], source: str) -> Written:
-    body = orjson.dumps([{**row, "id": uuid7()} for row in rows], default=str)
-    values = {"tenant": require_tenant().id, "rows": body.decode(), "source": source}
+    body = orjson.dumps([{**row, "id": uuid7()} for row in rows], default=str)  # Decimals, ids.
+    values: dict[str, int | str] = {
+        "tenant": require_tenant().id, "rows": body.decode(), "source": source,
+    }  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_statement(named), values)
         created, touched = cursor.fetchone() or (0, 0)

@@ -1,6 +1,6 @@
 """What a customer looks like outside, and what the API takes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypedDict
@@ -18,6 +18,8 @@ from tenants.serializers import REASON_MOST
 
 LARGEST_VALUE = Decimal("999999999999.99")
 _MOST_ATTRIBUTES = 50
+_CENT = Decimal("0.01")
+_JSON = msgspec.json.Encoder()
 
 ExternalId = Annotated[str, Meta(min_length=1, max_length=100)]
 Name = Annotated[str, Meta(max_length=200)]
@@ -44,24 +46,31 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     consent: Consent | UnsetType = UNSET
 
     @staticmethod
-    def flaws(read: Any) -> Iterator[FieldError]:
-        """What the types cannot say."""
+    def flaws(read: Any) -> Sequence[FieldError]:
+        """What the types cannot say. Rows of files come through here, too: a list costs least."""
+        errors: list[FieldError] = []
         for name in ("external_id", "name"):
             value = getattr(read, name)
             if isinstance(value, str) and (flaw := unseen_flaw(value)):
-                yield FieldError(f"/{name}", *flaw)
-        yield from _phone_flaws(read.phone)
-        yield from _email_flaws(read.email)
-        yield from _attribute_flaws(read.attributes)
-        yield from _value_flaws(read.lifetime_value)
+                errors.append(FieldError(f"/{name}", *flaw))
+        if isinstance(read.phone, str) and not _is_phone(read.phone):
+            errors.append(FieldError("/phone", *PHONE_FLAW))
+        email = read.email
+        if isinstance(email, str) and email and (flaw := email_flaw(email.strip())):
+            errors.append(FieldError("/email", "invalid_email", flaw[1]))
+        if isinstance(read.attributes, dict):
+            errors += _attribute_flaws(read.attributes)
+        if isinstance(read.lifetime_value, Decimal) and (flaw := amount_flaw(read.lifetime_value)):
+            errors.append(FieldError("/lifetime_value", *flaw))
+        return errors
 
     def fields(self) -> dict[str, Any]:
         """The model's fields that the body names, in the form that is stored."""
-        fields = {
-            name: value
-            for name in CustomerChange.__struct_fields__
-            if (value := getattr(self, name)) is not UNSET
-        }
+        fields = {}
+        for name in _FIELDS:
+            value = getattr(self, name)
+            if value is not UNSET:
+                fields[name] = value
         if fields.get("phone"):
             fields["phone"] = normalise(fields["phone"])
         if fields.get("email"):
@@ -71,17 +80,21 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
         return fields
 
 
+_FIELDS = CustomerChange.__struct_fields__
+
+
 class CustomerPatch(CustomerChange, forbid_unknown_fields=True, omit_defaults=True):
     """The body of PATCH. Whoever gives back a consent that was withdrawn says why."""
 
     consent_reason: Reason = ""
 
     @staticmethod
-    def flaws(read: Any) -> Iterator[FieldError]:
+    def flaws(read: Any) -> Sequence[FieldError]:
         """What the types cannot say."""
-        yield from CustomerChange.flaws(read)
+        errors = [*CustomerChange.flaws(read)]
         if isinstance(read.consent_reason, str) and (flaw := unseen_flaw(read.consent_reason)):
-            yield FieldError("/consent_reason", *flaw)
+            errors.append(FieldError("/consent_reason", *flaw))
+        return errors
 
 
 class CustomerAnswer(TypedDict):
@@ -116,45 +129,33 @@ def customer_as_json(customer: Customer) -> CustomerAnswer:
     }
 
 
-def _phone_flaws(phone: Any) -> Iterator[FieldError]:
-    if isinstance(phone, str) and phone:
-        try:
-            normalise(phone)
-        except InvalidPhone:
-            yield FieldError("/phone", *PHONE_FLAW)
+def _is_phone(phone: str) -> bool:
+    """Whether it is empty, or the number of a phone."""
+    try:
+        return not phone or bool(normalise(phone))
+    except InvalidPhone:
+        return False
 
 
-def _email_flaws(email: Any) -> Iterator[FieldError]:
-    if isinstance(email, str) and email and (flaw := email_flaw(email.strip())):
-        yield FieldError("/email", "invalid_email", flaw[1])
-
-
-def _attribute_flaws(attributes: Any) -> Iterator[FieldError]:
-    if not isinstance(attributes, dict):
-        return
+def _attribute_flaws(attributes: dict[str, Any]) -> Iterator[FieldError]:
     if len(attributes) > _MOST_ATTRIBUTES:
         yield FieldError("/attributes", "too_many", f"At most {_MOST_ATTRIBUTES} attributes.")
-    if any(not name or len(name) > 64 for name in attributes):
+    if "" in attributes or max(map(len, attributes), default=0) > 64:
         yield FieldError("/attributes", "invalid_name", "Names have 1 to 64 characters.")
     # msgspec writes numbers of any size; decode() refuses those that others cannot read.
-    if len(msgspec.json.encode(attributes)) > ATTRIBUTES_LIMIT:
+    if len(_JSON.encode(attributes)) > ATTRIBUTES_LIMIT:
         yield FieldError("/attributes", "too_long", f"At most {ATTRIBUTES_LIMIT} bytes of JSON.")
-
-
-def _value_flaws(value: Any) -> Iterator[FieldError]:
-    if isinstance(value, Decimal) and (flaw := amount_flaw(value)):
-        yield FieldError("/lifetime_value", *flaw)
 
 
 def amount_flaw(value: Decimal) -> Flaw:
     """Why an amount cannot be stored: a code and a sentence."""
     if not value.is_finite() or abs(value) > LARGEST_VALUE:
         return "out_of_range", "It is out of range."
-    if int(value.as_tuple().exponent) < -2:
+    if not value.same_quantum(_CENT) and int(value.as_tuple().exponent) < -2:
         return "too_precise", "At most two decimal places."
     return None
 
 
 def amount(value: Decimal) -> Decimal:
     """The amount as the column holds it: 0E+9 is a number too, and no database's."""
-    return value.quantize(Decimal("0.01"))
+    return value.quantize(_CENT)

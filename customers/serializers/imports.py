@@ -1,6 +1,6 @@
 """What an import looks like outside, and what a row of its file may say."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from msgspec import UNSET
@@ -19,11 +19,14 @@ class ImportedCustomer(CustomerChange, forbid_unknown_fields=True, omit_defaults
     """One row: a customer by its external_id, which a second import finds again."""
 
     @staticmethod
-    def flaws(read: Any) -> Iterator[FieldError]:
+    def flaws(read: Any) -> Sequence[FieldError]:
         """What the types cannot say."""
         if read.external_id is UNSET or read.external_id is None:
-            yield FieldError("/external_id", "required", "Required.")
-        yield from CustomerChange.flaws(read)
+            return [
+                FieldError("/external_id", "required", "Required."),
+                *CustomerChange.flaws(read),
+            ]
+        return CustomerChange.flaws(read)
 
 
 class ImportAnswer(TypedDict):
