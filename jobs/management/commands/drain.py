@@ -22,6 +22,8 @@ class Command(ShowsExamples, BaseCommand):
   manage.py drain --grace 30
 """
     exit_codes = "0 after a stop; 1 when it could not start."
+    # Without those of addresses, templates and pages, which take as long as all else at its start.
+    requires_system_checks = ("tenancy", "webhooks")
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
