@@ -172,7 +172,7 @@ def _edge(source: Source, place: UUID, most: int) -> UUID | None:
     """The id up to which the chunk goes; None to the end."""
     statement = _EDGE.format(table=source.table, of=source.of, place=source.place)
     with connection.cursor() as cursor:
-        cursor.execute(statement, source.values | {"place": place, "most": most})
+        cursor.execute(statement, source.values | {"place": place, "most": most - 1})
         row = cursor.fetchone()
     return row[0] if row else None
 

@@ -3,6 +3,7 @@
 from celery import shared_task
 from django.conf import settings
 
+from campaigns import tending
 from campaigns import unknown as unknown_messages
 
 
@@ -11,3 +12,10 @@ def unknown() -> None:
     """Resolve what nobody knew, where that is due; needs the operator's URL."""
     if "operator" in settings.DATABASES:
         unknown_messages.tend()
+
+
+@shared_task(name="campaigns.tend", expires=60)
+def tend() -> None:
+    """Fail the campaigns whose preparation is a dead letter; needs the operator's URL."""
+    if "operator" in settings.DATABASES:
+        tending.tend()

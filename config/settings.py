@@ -380,6 +380,8 @@ SLIPWAY: dict[str, Any] = {
         "campaigns.unknown": {"step": "campaigns.unknown.run"},
         "customers.import": {"step": "customers.importing.run"},
         "customers.export": {"step": "customers.exporting.run"},
+        "customers.sync": {"step": "customers.syncing.run", "policy": "customers.syncing.POLICY"},
+        "customers.sync_due": {"step": "customers.sources.run_due"},
         "campaigns.receipts": {"step": "campaigns.receipts.run"},
         "campaigns.generate": {
             "step": "campaigns.generating.run",
@@ -417,6 +419,7 @@ SLIPWAY: dict[str, Any] = {
         "reap": {"task": "onboarding.reap", "schedule": crontab(minute="45")},
         "sessions": {"task": "tenants.sessions", "schedule": crontab(minute="15", hour="3")},
         "tend": {"task": "webhooks.tend", "schedule": 60.0},
+        "campaigns": {"task": "campaigns.tend", "schedule": 60.0},
         "unknown": {"task": "campaigns.unknown", "schedule": 30.0},
     },
     # How often: name → (amount, seconds).
@@ -450,6 +453,10 @@ SLIPWAY: dict[str, Any] = {
         "imports_most": 10,  # Of a tenant's, not finished.
         "exports_most": 2,  # Likewise.
         "rejected_most": 10_000,  # Rows of one import of which is kept why they were not taken.
+        "sources_most": 20,  # Of a tenant's.
+        "sync_bytes": 4 * 1024 * 1024,  # Of one page of a source.
+        "sync_timeout": 30.0,  # Seconds for one page in all.
+        "sync_pages_most": 100_000,
     },
     "CAMPAIGNS": {
         "segments_most": 500,  # Of a tenant's.

@@ -1,0 +1,169 @@
+"""Counters: whatever happens to a campaign's messages, its numbers are those of the messages."""
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from campaigns import finishing
+from campaigns.errors import NothingToRetry, StaleCampaign
+from campaigns.models import Campaign
+from campaigns.states import TRANSITIONS
+from jobs import services as jobs
+from jobs.models import DeadLetter
+from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Unknown
+from jobs.resolving import Act, Resolution, resolve
+from tenants.models import AuditEntry
+from tests.campaigns.workshop import ACTOR, OPERATOR
+from webhooks.models import Event
+
+ENDS = (Succeeded(), Succeeded(), Fail("no"), Unknown("?"), Retry("later"), Snooze(0.0, "wait"))
+
+
+def state_of(workshop, campaign):
+    return workshop.fresh(campaign).state
+
+
+def agree(workshop, campaign):
+    counted = workshop.counted(campaign)
+    assert workshop.counters(campaign) == counted
+    return counted
+
+
+def test_they_are_right_after_whatever_happens(workshops):
+    dice = random.Random(4)
+    campaign = workshops.running(30)
+    for _ in range(12):
+        claims = workshops.take(dice.randint(1, 8))
+        workshops.engine.settle(*((claim, dice.choice(ENDS)) for claim in claims))
+        rows = workshops.messages(campaign, state__in=["failed", "scheduled"])
+        rows.update(state="pending")
+        some = list(workshops.messages(campaign).values_list("pk", flat=True))
+        act = Act(dice.choice([Resolution.REPLAYED, Resolution.CANCELLED]), ACTOR, "dice")
+        resolve(queue="messages", ids=dice.sample(some, 3), act=act, using=OPERATOR)
+        agree(workshops, campaign)
+    workshops.send(Succeeded())
+    workshops.work()
+    found = agree(workshops, campaign)
+    assert sum(found[name] for name in ("sent", "failed", "unknown", "cancelled")) == 30
+    assert state_of(workshops, campaign) == "completed"
+
+
+def test_lost_messages_are_unknown_and_counted_so(workshop):
+    campaign = workshop.running(3)
+    drainer = workshop.engine.drainer()
+    workshop.engine.claim("messages", drainer=drainer)
+    workshop.engine.silence(drainer)
+    workshop.engine.rescue()
+    assert agree(workshop, campaign)["unknown"] == 3
+    workshop.work()
+    assert state_of(workshop, campaign) == "completed"
+
+
+def test_the_last_message_finishes_the_campaign_and_its_tenant_is_told(workshops):
+    campaign = workshops.running(2)
+    workshops.send(Succeeded(), most=1)
+    assert workshops.work() == []
+    workshops.send(Succeeded())
+    assert workshops.work() == ["campaigns.finish"]
+    found = workshops.fresh(campaign)
+    assert found.state == "completed"
+    assert found.finished_at is not None
+    event = Event.objects.using(OPERATOR).get(tenant_id=workshops.tenant.pk)
+    assert event.type == "campaign.completed"
+
+
+def test_a_counter_that_is_wrong_is_put_right_and_told(workshop):
+    campaign = workshop.running(2)
+    workshop.send(Succeeded(), most=1)
+    Campaign.objects.using(OPERATOR).filter(pk=campaign.pk).update(sent=0, failed=7)
+    workshop.send(Succeeded())
+    workshop.work()
+    assert agree(workshop, campaign)["sent"] == 2
+    entry = AuditEntry.objects.using(OPERATOR).get(
+        target=f"cmp_{campaign.pk}", action="campaign.recounted"
+    )
+    assert entry.after == {"off": {"sent": 1, "failed": -7}}
+    assert state_of(workshop, campaign) == "completed"
+
+
+def test_it_is_not_finished_while_something_remains(workshop):
+    campaign = workshop.running(2)
+    Campaign.objects.using(OPERATOR).filter(pk=campaign.pk).update(sent=1)
+    workshop.send(Succeeded(), most=1)
+    assert workshop.work() == ["campaigns.finish"]
+    assert agree(workshop, campaign)["sent"] == 1
+    assert state_of(workshop, campaign) == "running"
+
+
+def test_a_replayed_letter_has_a_completed_campaign_run_again(workshops):
+    campaign = workshops.running(2)
+    workshops.send(Fail("refused"), most=1)
+    workshops.send(Succeeded())
+    workshops.work()
+    assert workshops.take() == []
+    letter = DeadLetter.objects.using(OPERATOR).get(tenant_id=workshops.tenant.pk, resolved_at=None)
+    jobs.replay(dead_letter=letter, actor=ACTOR, reason="again")
+    assert workshops.take() == []  # Not before the campaign runs again.
+    assert workshops.work() == ["campaigns.finish"]
+    assert state_of(workshops, campaign) == "running"
+    workshops.send(Succeeded())
+    workshops.work()
+    assert (state_of(workshops, campaign), agree(workshops, campaign)["sent"]) == ("completed", 2)
+
+
+def test_a_finish_that_comes_twice_finishes_once(workshop):
+    campaign = workshop.running(1)
+    workshop.send(Succeeded())
+    claim = workshop.claim("campaigns.finish")
+    finishing.run(claim)
+    finishing.run(claim)
+    actions = AuditEntry.objects.using(OPERATOR).filter(target=f"cmp_{campaign.pk}")
+    assert actions.filter(action="campaign.completed").count() == 1
+
+
+MOVES = ("pause", "resume", "cancel", "retry_failed", "work", "send", "fail", "lose")
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(moves=st.lists(st.sampled_from(MOVES), min_size=3, max_size=12))
+def test_whatever_is_done_in_whatever_order_every_move_is_one_of_the_table(workshop, moves):
+    campaign = workshop.running(4)
+    for name in moves:
+        before = state_of(workshop, campaign)
+        _make(workshop, campaign, name)
+        after = state_of(workshop, campaign)
+        if name != "work" and before != after:
+            assert (before, after) in TRANSITIONS
+        agree(workshop, campaign)
+        paused = after in ("paused", "cancelled", "completed")
+        assert workshop.is_shut(campaign) == paused
+
+
+def _make(workshop, campaign, name):
+    match name:
+        case "work":
+            workshop.work()
+        case "send" | "fail" | "lose":
+            ends = {"send": Succeeded(), "fail": Fail("no"), "lose": Unknown("?")}
+            workshop.send(ends[name], most=1)
+        case _:
+            reason = {} if name == "resume" else {"reason": "because"}
+            try:
+                workshop.do(name, campaign, **reason)
+            except (StaleCampaign, NothingToRetry):
+                return
+
+
+def test_two_that_pause_and_resume_at_once_leave_state_and_lane_as_one(workshop):
+    campaign = workshop.running(1)
+    for _ in range(3):
+        workshop.do("pause", campaign, reason="hm")
+        with pytest.raises(StaleCampaign):
+            workshop.do("pause", campaign, reason="hm")
+        assert workshop.is_shut(campaign)
+        workshop.do("resume", campaign)
+        assert not workshop.is_shut(campaign)

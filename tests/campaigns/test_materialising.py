@@ -1,0 +1,213 @@
+"""Materialising: a message for everybody who may have one, once, whatever happens meanwhile."""
+
+import pytest
+
+from campaigns import materialising
+from campaigns.models import Message
+from customers.models import Customer, Suppression
+from jobs.errors import LeaseLost
+from jobs.outcomes import Snooze, Succeeded
+from tenants.context import tenant_context
+from tenants.models import AuditEntry
+from tests.campaigns.workshop import ACTOR, OPERATOR
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Three customers at a time, whatever they take."""
+    monkeypatch.setattr(materialising, "FIRST", 3)
+    monkeypatch.setattr(materialising.Pace, "took", lambda self, seconds: None)
+    monkeypatch.setattr(materialising.Pace, "__init__", lambda self: setattr(self, "size", 3))
+
+
+def audience(workshop, campaign):
+    return sorted(message.phone for message in workshop.messages(campaign))
+
+
+def test_everybody_gets_a_message_with_what_it_says_in_both_homes(workshops):
+    workshops.add(
+        {"name": "Ada", "phone": "+4930100001", "consent": "given"},
+        {"name": "Bob", "phone": "+4930100002", "consent": "given"},
+    )
+    campaign = workshops.create()
+    assert workshops.work() == ["campaigns.generate", "campaigns.materialise"]
+    found = workshops.fresh(campaign)
+    assert (found.state, found.total, found.skipped) == ("running", 2, 0)
+    assert found.started_at is not None
+    first, second = workshops.messages(campaign)
+    assert (first.phone, first.params) == ("+4930100001", {"name": "Ada"})
+    assert (second.phone, second.params) == ("+4930100002", {"name": "Bob"})
+    assert first.lane == f"campaign:{campaign.pk}"
+    assert first.account_key == f"account:{workshops.account.pk}"
+    assert first.state == "pending"
+    assert first.customer_id is not None
+    assert not workshops.is_shut(campaign)
+
+
+def test_it_says_why_others_get_none_in_both_homes(workshops):
+    with tenant_context(workshops.tenant):
+        Suppression.objects.create(phone="+4930100004", actor=ACTOR)
+    workshops.add(
+        {"name": "No phone", "phone": "", "consent": "given"},
+        {"name": "Never asked", "phone": "+4930100002", "consent": "unknown"},
+        {"name": "Opted out", "phone": "+4930100003", "consent": "withdrawn"},
+        {"name": "On the list", "phone": "+4930100004", "consent": "given"},
+        {"name": "", "phone": "+4930100005", "consent": "given"},
+        {"name": "First", "phone": "+4930100006", "consent": "given"},
+        {"name": "Second", "phone": "+4930100006", "consent": "given"},
+    )
+    campaign = workshops.create()
+    workshops.work()
+    (message,) = workshops.messages(campaign)
+    assert message.params == {"name": "First"}
+    assert workshops.skips(campaign) == {
+        "no_phone": 1, "no_consent": 1, "opted_out": 1, "suppressed": 1,
+        "missing_variable": 1, "duplicate_phone": 1,
+    }  # fmt: skip
+    found = workshops.fresh(campaign)
+    assert (found.total, found.skipped) == (1, 6)
+
+
+def test_only_those_that_the_filter_means_are_looked_at(workshop):
+    workshop.add_many(3)
+    workshop.add({"name": "Rich", "phone": "+4930200000", "consent": "given", "lifetime_value": 9})
+    campaign = workshop.create(filter={"field": "lifetime_value", "op": ">", "value": 5})
+    workshop.work()
+    assert audience(workshop, campaign) == ["+4930200000"]
+    assert workshop.skips(campaign) == {}
+
+
+def test_it_goes_on_behind_the_last_chunk_when_it_was_killed(workshops, small_chunks, monkeypatch):
+    workshops.add_many(10)
+    campaign = workshops.create()
+    workshops.settle(workshops.claim("campaigns.generate"))
+    claim = workshops.claim("campaigns.materialise")
+    real, calls = materialising._write, []
+
+    def killed(found, most):
+        calls.append(most)
+        ended = real(found, most)
+        if len(calls) == 3:
+            raise SystemError("killed before the commit")
+        return ended
+
+    monkeypatch.setattr(materialising, "_write", killed)
+    with pytest.raises(SystemError):
+        materialising.run(claim)
+    assert workshops.fresh(campaign).total == 6 == workshops.messages(campaign).count()
+    assert workshops.is_shut(campaign)
+    monkeypatch.setattr(materialising, "_write", real)
+    workshops.engine.hand_back(claim)
+    workshops.work()
+    found = workshops.fresh(campaign)
+    assert (found.state, found.total) == ("running", 10)
+    assert len(set(audience(workshops, campaign))) == 10
+
+
+def test_a_chunk_of_a_lost_lease_writes_nothing(workshop, small_chunks):
+    workshop.add_many(4)
+    campaign = workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    claim = workshop.claim("campaigns.materialise")
+    workshop.engine.hand_back(claim)
+    with pytest.raises(LeaseLost):
+        materialising.run(claim)
+    assert workshop.messages(campaign).count() == 0
+    assert workshop.fresh(campaign).place is None
+
+
+def test_nothing_goes_out_before_everybody_has_a_message(workshop, small_chunks, monkeypatch):
+    workshop.add_many(5)
+    campaign = workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    claim = workshop.claim("campaigns.materialise")
+    monkeypatch.setattr(materialising, "STRETCH", 0.0)
+    assert isinstance(materialising.run(claim), Snooze)
+    assert materialising._chunk(claim, campaign.pk, 3) is False
+    assert workshop.messages(campaign).count() == 3
+    assert workshop.take() == []
+    assert materialising._chunk(claim, campaign.pk, 3) is True
+    assert len(workshop.take()) == 5
+
+
+def test_a_long_one_gives_others_their_turn(workshop, small_chunks, monkeypatch):
+    workshop.add_many(4)
+    workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    monkeypatch.setattr(materialising, "STRETCH", 0.0)
+    outcome = workshop.settle(workshop.claim("campaigns.materialise"))
+    assert outcome == Snooze(0.0, "there is more to do")
+
+
+def test_a_campaign_of_nobody_is_completed_at_once(workshop):
+    campaign = workshop.create()
+    workshop.work()
+    found = workshop.fresh(campaign)
+    assert (found.state, found.total) == ("completed", 0)
+    assert found.finished_at is not None
+    assert workshop.is_shut(campaign)
+
+
+def test_paused_meanwhile_it_is_prepared_and_stays_paused(workshop, small_chunks):
+    workshop.add_many(4)
+    campaign = workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    claim = workshop.claim("campaigns.materialise")
+    assert materialising._chunk(claim, campaign.pk, 3) is False
+    workshop.do("pause", campaign, reason="a typo")
+    assert materialising.run(claim) == Succeeded()
+    found = workshop.fresh(campaign)
+    assert (found.state, found.total, found.reason) == ("paused", 4, "a typo")
+    assert found.materialised_at is not None
+    assert workshop.take() == []
+    workshop.do("resume", campaign)
+    assert workshop.fresh(campaign).state == "running"
+    assert len(workshop.take()) == 4
+
+
+def test_cancelled_meanwhile_it_stops_and_what_was_made_is_withdrawn(workshop, small_chunks):
+    workshop.add_many(7)
+    campaign = workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    claim = workshop.claim("campaigns.materialise")
+    materialising._chunk(claim, campaign.pk, 3)
+    workshop.do("cancel", campaign, reason="wrong segment")
+    assert workshop.settle(claim) == Succeeded()
+    workshop.work()
+    found = workshop.fresh(campaign)
+    assert (found.state, found.total, found.cancelled) == ("cancelled", 3, 3)
+    assert set(workshop.messages(campaign).values_list("state", flat=True)) == {"cancelled"}
+
+
+def test_whoever_comes_later_or_is_another_tenants_is_left_out(workshop, other_tenant):
+    workshop.add_many(2)
+    with tenant_context(other_tenant):
+        Customer.objects.create(name="Theirs", phone="+4930999999", consent="given")
+    campaign = workshop.create()
+    workshop.work()
+    workshop.add({"name": "Late", "phone": "+4930300000", "consent": "given"})
+    assert audience(workshop, campaign) == ["+4930100000", "+4930100001"]
+    assert set(workshop.messages(campaign).values_list("tenant_id", flat=True)) == {
+        workshop.tenant.pk
+    }
+
+
+def test_the_pace_keeps_a_chunk_short():
+    pace = materialising.Pace()
+    pace.took(4.0)
+    assert pace.size == materialising.FIRST // 2
+    for _ in range(20):
+        pace.took(0.01)
+    assert pace.size == materialising.MOST
+    for _ in range(20):
+        pace.took(60.0)
+    assert pace.size == materialising.FEWEST
+
+
+def test_the_audit_trail_says_how_many_and_names_nobody(workshop):
+    campaign = workshop.running(2)
+    entry = AuditEntry.objects.using(OPERATOR).get(
+        target=f"cmp_{campaign.pk}", action="campaign.materialised"
+    )
+    assert entry.after == {"messages": 2, "skipped": 0}
+    assert Message.objects.using(OPERATOR).filter(campaign_id=campaign.pk).count() == 2
