@@ -21,7 +21,7 @@ from config.moments import Moment
 from config.problems import FieldError, escape
 from config.spelling import unseen_flaw
 from tenants.context import require_tenant
-from tenants.serializers import REASON_MOST
+from tenants.serializers import REASON_MOST, Because
 
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Id = Annotated[str, Meta(max_length=50)]
@@ -116,7 +116,7 @@ class WithReason(msgspec.Struct, forbid_unknown_fields=True):
             yield FieldError("/reason", *flaw)
 
 
-class RetryWish(WithReason):
+class RetryWish(Because, forbid_unknown_fields=True):
     """The body of retry-failed. `unknown`: those too that may have been sent, perhaps twice."""
 
     unknown: bool = False

@@ -103,10 +103,18 @@ class OneCampaign(CallerView):
     }
     parameters = {"GET": {"If-None-Match": "header"}}
 
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """May be kept, and is asked about each time: that is what the ETag is for."""
+        return super().default_response_headers | {
+            "Cache-Control": "private, no-cache",
+            "Vary": "Authorization",
+        }
+
     def get(self, request: Request, campaign_id: str) -> HttpResponse:
         body = orjson.dumps(campaign_as_json(services.find(parse_id("cmp", campaign_id))))
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+        headers = {"ETag": etag}
         if matches(request.headers.get("If-None-Match", ""), etag):
             return HttpResponse(status=304, headers=headers)
         return HttpResponse(body, content_type="application/json", headers=headers)
@@ -161,6 +169,13 @@ class Steering(CallerView):
         raise NotImplementedError
 
 
+class TakeBackCampaign(Steering):
+    """POST /v1/campaigns/{id}/take-back: make a draft again of what is scheduled."""
+
+    def act(self, campaign_id: UUID, actor: str, reason: str) -> Campaign:
+        return services.take_back(campaign_id=campaign_id, actor=actor, reason=reason)
+
+
 class PauseCampaign(Steering):
     """POST /v1/campaigns/{id}/pause: send no more for now; what is under way comes to its end."""
 
@@ -195,11 +210,11 @@ class RetryFailed(CallerView):
 
     def post(self, request: Request, campaign_id: str) -> Response:
         id = parse_id("cmp", campaign_id)
-        wish = decode_if_any(request, RetryWish)
+        wish = decode(request, RetryWish)
         retried = services.retry_failed(
             campaign_id=id,
             actor=_caller(request).actor,
-            reason=wish.reason.strip(),
+            reason=wish.reason,
             unknown=wish.unknown,
         )
         shown: RetriedAnswer = {"retried": retried}
