@@ -170,11 +170,11 @@ def _json(value: Any) -> str:
 
 
 class Unreadable(Exception):
-    """A value that cannot be asked for: a code and a sentence."""
+    """A value that cannot be asked for: a code, a sentence, and which item of a list it is."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, item: int | None = None) -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code, self.message, self.item = code, message, item
 
 
 def read(raw: Mapping[str, Any], pointer: str) -> Condition | list[FieldError]:
@@ -192,11 +192,11 @@ def read(raw: Mapping[str, Any], pointer: str) -> Condition | list[FieldError]:
     try:
         value = _read_value(raw, field, op)
     except Unreadable as error:
-        name = "days" if op in _MOMENT[2:] else "value"
-        if f"{pointer}/{name}" not in {known.pointer for known in errors}:
-            errors.append(FieldError(f"{pointer}/{name}", error.code, error.message))
-    except _UnreadableItem as error:
-        errors.append(FieldError(f"{pointer}/value/{error.index}", error.code, error.message))
+        place = f"{pointer}/{'days' if op in _MOMENT[2:] else 'value'}"
+        if error.item is not None:
+            place += f"/{error.item}"
+        if place not in {known.pointer for known in errors}:  # It may be missing.
+            errors.append(FieldError(place, error.code, error.message))
     if errors:
         return errors
     return Condition(field, op, value, raw.get("ignore_case") is True, raw.get("never") is True)
@@ -227,14 +227,6 @@ def _member_errors(
             yield FieldError(f"{pointer}/{name}", "wrong_type", "Say true or false.")
 
 
-class _UnreadableItem(Unreadable):
-    """An item of a list that cannot be asked for."""
-
-    def __init__(self, index: int, error: Unreadable) -> None:
-        super().__init__(error.code, error.message)
-        self.index = index
-
-
 def _read_value(raw: Mapping[str, Any], field: Field, op: str) -> Any:
     """What the field is compared with. Raises Unreadable."""
     if op in _SET:
@@ -258,7 +250,7 @@ def _item(read: Callable[[Any], Any], index: int, item: Any) -> Any:
     try:
         return read(item)
     except Unreadable as error:
-        raise _UnreadableItem(index, error) from None
+        raise Unreadable(error.code, error.message, index) from None
 
 
 def _reader(field: Field, op: str) -> Callable[[Any], Any]:

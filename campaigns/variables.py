@@ -27,7 +27,8 @@ BLANK = (
     "\ufeff"
 )
 
-_VARIABLE = re.compile(r"\{\{[ \t]*([A-Za-z0-9_]{1,50})[ \t]*\}\}")
+# Not within a third brace, which would stay behind.
+_VARIABLE = re.compile(r"(?<!\{)\{\{[ \t]*([A-Za-z0-9_]{1,50})[ \t]*\}\}(?!\})")
 # Braces that were meant to be a variable: two of them, or one around a name.
 _STRAY = re.compile(r"\{\{|\}\}|\{[ \t]*[A-Za-z_][A-Za-z0-9_.]*[ \t]*\}")
 _MEMBERS = ("field", "default", "value")

@@ -1,0 +1,197 @@
+"""What a campaign would come to: how many messages, to whom, who gets none and why, for how long.
+
+Two statements over the customers, in the tenant's context as the app role, each bound by the role's
+statement_timeout. The second finds ten and stops.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from campaigns import audience, variables
+from campaigns.errors import PreviewTookTooLong
+from campaigns.filters import Filter
+from campaigns.models import ProviderAccount, Skip
+from campaigns.variables import CannotRender, Expression
+from jobs.models import Lane
+from tenants.context import require_tenant
+from tenants.models import Tenant
+
+SAMPLE = 10  # Customers.
+
+# Numbers are counted before reasons, so that nothing is sorted.
+_COUNT = """
+with looked_at as (
+  select {reason} as reason, c.phone from {source} where c.tenant_id = %(tenant)s and {filter}
+), by_phone as (
+  select reason, case when reason is null then phone end as phone, count(*) as n
+  from looked_at group by 1, 2
+)
+select reason, sum(n)::bigint, count(*) from by_phone group by reason
+"""
+_SAMPLE = """
+select c.id, c.external_id, c.name, c.phone, {params}::text
+from {source} where c.tenant_id = %(tenant)s and {filter} and ({reason}) is null limit %(most)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One who would get a message; `text` is None where no text was given, or it is too long."""
+
+    customer_id: UUID
+    external_id: str | None
+    name: str
+    phone: str
+    params: Mapping[str, str]
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a campaign would come to, were it launched now."""
+
+    count: int  # Customers that the filter means.
+    skips: Mapping[str, int]  # Skip.Reason → how many of them get no message.
+    sample: tuple[Recipient, ...]
+    estimated_seconds: int | None  # None where nobody has said, or learnt, what the account takes.
+
+    @property
+    def messages(self) -> int:
+        return self.count - sum(self.skips.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a text says to one customer; `missing` is why it says nothing, and `text` None then."""
+
+    params: Mapping[str, str | None]
+    missing: str | None
+    text: str | None
+
+
+def preview(
+    *,
+    filter: Filter,
+    mapping: Mapping[str, Any],
+    text: str | None = None,
+    account: ProviderAccount | None = None,
+    sample: int = SAMPLE,
+) -> Preview:
+    """Look through the current tenant's customers as a campaign would.
+
+    Raises InvalidVariables, PreviewTookTooLong.
+    """
+    said = variables.expression(mapping, text=text, time_zone=time_zone())
+    # One moment for both.
+    condition, values = filter.sql(timezone.now())
+    values |= said.values | {"tenant": require_tenant().id}
+    with _bounded():
+        count, skips = _counted(condition, said, values)
+        shown = tuple(_shown(condition, said, values, text, sample)) if sample and count else ()
+    messages = count - sum(skips.values())
+    return Preview(count, skips, shown, _seconds(messages, account))
+
+
+def recipient(*, customer_id: UUID, mapping: Mapping[str, Any], text: str) -> Said | None:
+    """What a text says to one customer; None where there is no such customer.
+
+    Raises InvalidVariables.
+    """
+    said = variables.expression(mapping, text=text, time_zone=time_zone())
+    statement = f"select {said.params}::text, {said.missing} from customers_customer c"  # noqa: S608
+    where = " where c.tenant_id = %(tenant)s and c.id = %(customer)s"
+    wanted = {"tenant": require_tenant().id, "customer": customer_id}
+    with connection.cursor() as cursor:
+        cursor.execute(statement + where, said.values | wanted)
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    params = orjson.loads(row[0])
+    return Said(params, row[1], None if row[1] else variables.render(text, params))
+
+
+def time_zone() -> str:
+    """The current tenant's: where the days of its dates begin."""
+    rows = Tenant.objects.filter(pk=require_tenant().id)
+    return rows.values_list("time_zone", flat=True).first() or "UTC"
+
+
+def rate_of(account: ProviderAccount) -> float | None:
+    """Messages a second that the account takes: as declared, else as learnt; None: nobody knows."""
+    lane = Lane.objects.filter(key=account.key).first()
+    rate = account.rate or (lane.learnt_rate if lane else None)
+    if lane is not None and lane.operator_rate is not None:
+        return min(rate, lane.operator_rate) if rate else lane.operator_rate
+    return rate
+
+
+def _counted(
+    condition: str, said: Expression, values: Mapping[str, Any]
+) -> tuple[int, dict[str, int]]:
+    """How many customers are meant, and how many of them are skipped, by reason."""
+    statement = _COUNT.format(
+        reason=audience.reason(said.missing), source=audience.FROM, filter=condition
+    )
+    count, skips = 0, {}
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        for reason, customers, phones in cursor.fetchall():
+            count += customers
+            if reason is not None:
+                skips[reason] = customers
+            elif customers > phones:
+                skips[str(Skip.Reason.DUPLICATE_PHONE)] = customers - phones
+    return count, skips
+
+
+def _shown(
+    condition: str, said: Expression, values: Mapping[str, Any], text: str | None, most: int
+) -> Iterator[Recipient]:
+    statement = _SAMPLE.format(
+        params=said.params,
+        reason=audience.reason(said.missing),
+        source=audience.FROM,
+        filter=condition,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {**values, "most": most})
+        rows = cursor.fetchall()
+    for id, external_id, name, phone, written in rows:
+        params = orjson.loads(written)
+        yield Recipient(id, external_id, name, phone, params, _text(text, params))
+
+
+def _text(text: str | None, params: Mapping[str, str]) -> str | None:
+    try:
+        return None if text is None else variables.render(text, params)
+    except CannotRender:  # Nobody of whom it is true was asked for.
+        return None
+
+
+def _seconds(messages: int, account: ProviderAccount | None) -> int | None:
+    rate = rate_of(account) if account is not None else None
+    return math.ceil(messages / rate) if rate else None
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Raises PreviewTookTooLong where the database stopped the block."""
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise PreviewTookTooLong(
+                "There are too many customers to count them while you wait. A campaign is not"
+                " bound by this: it goes through them piece by piece.",
+                headers={"Retry-After": "10"},
+            ) from None
+        raise
