@@ -79,3 +79,45 @@ class SuppressionNotFound(Problem):
 
     status = 404
     code = "suppression_not_found"
+
+
+class SourceNotFound(Problem):
+    """There is no such source."""
+
+    status = 404
+    code = "source_not_found"
+
+
+class SourceNameTaken(Problem):
+    """Another source of yours has this name."""
+
+    status = 409
+    code = "source_name_taken"
+
+
+class TooManySources(Problem):
+    """You have as many sources as you may have."""
+
+    status = 409
+    code = "too_many_sources"
+
+
+class SyncNotFound(Problem):
+    """There is no such sync."""
+
+    status = 404
+    code = "sync_not_found"
+
+
+class AlreadySyncing(Problem):
+    """A sync of this source is not finished."""
+
+    status = 409
+    code = "already_syncing"
+
+
+class ErasureNotFound(Problem):
+    """There is no such erasure."""
+
+    status = 404
+    code = "erasure_not_found"

@@ -99,7 +99,7 @@ def cancel(*, import_id: UUID, actor: str) -> None:
             raise AlreadyFinished
         Import.objects.filter(pk=import_id).update(cancelled_at=Now(), finished_at=Now())
         _record(found, "import.cancelled", actor, {"read": found.read})
-        _enqueue(found)  # It deletes the file, should the first one be dead.
+        _enqueue(found, once=None)  # It deletes the file, should the first one be dead.
 
 
 def judged(rows: Iterator[reading.Row], lines: reading.Lines, *, most: int = CHUNK) -> Chunk:
@@ -206,13 +206,13 @@ def _give_up(claim: Claim, import_id: UUID, error: str) -> bool:
 def _begin(made: Import) -> None:
     with transaction.atomic():
         made.save(force_insert=True)
-        _enqueue(made)
+        _enqueue(made, once=made.pk)  # So that customers.jobless finds it.
         _record(made, "import.begun", made.actor, {"format": made.format, "bytes": made.size})
 
 
-def _enqueue(found: Import) -> None:
+def _enqueue(found: Import, *, once: UUID | None) -> None:
     args = {"import": str(found.pk)}
-    enqueue(KIND, tenant_id=found.tenant_id, args=args, lane="imports")
+    enqueue(KIND, tenant_id=found.tenant_id, args=args, lane="imports", once=once)
 
 
 def _make_room() -> None:

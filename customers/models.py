@@ -318,3 +318,47 @@ class RejectedItem(models.Model):
 
     def __str__(self) -> str:
         return f"item {self.number}: {self.reason}"
+
+
+class Erasure(models.Model):
+    """One customer's erasure, and how far it is (customers.erasing).
+
+    The number and the address are here for as long as something is left to erase: whoever erases
+    by them finds them when the customer's row is gone.
+    """
+
+    tenant_isolated: ClassVar[bool] = True
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.BigIntegerField(default=current_tenant_id, editable=False)
+    customer_id = models.UUIDField()
+    actor = models.CharField(max_length=100)
+    reason = models.CharField(max_length=500)
+    suppress = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now())
+
+    # ---- The job's ----
+    phone = models.CharField(max_length=16, blank=True)
+    email = models.CharField(max_length=254, blank=True)
+    gone_at = models.DateTimeField(null=True)  # The customer's row.
+    erased = models.JSONField(default=dict)  # Who erased → how many rows.
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant_id", "customer_id"],
+                name="customer_erasure_open",
+                condition=Q(finished_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"erasure {self.pk}: {self.status}"
+
+    @property
+    def status(self) -> str:
+        """`pending`, `running` or `finished`."""
+        if self.finished_at is not None:
+            return "finished"
+        return "pending" if self.gone_at is None else "running"

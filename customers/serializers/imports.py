@@ -30,7 +30,10 @@ class ImportedCustomer(CustomerChange, forbid_unknown_fields=True, omit_defaults
 
 
 class ImportAnswer(TypedDict):
-    """An import; its counts are of rows. What is `unchanged` said what was known already."""
+    """An import; its counts are of rows. What is `unchanged` said what was known already.
+
+    It is `stuck` when its job is dead: an operator sees that, and may have it go on.
+    """
 
     id: str
     status: str
@@ -48,10 +51,10 @@ class ImportAnswer(TypedDict):
     finished_at: Moment | None
 
 
-def import_as_json(found: Import) -> ImportAnswer:
+def import_as_json(found: Import, *, stuck: bool = False) -> ImportAnswer:
     return {
         "id": format_id("imp", found.pk),
-        "status": found.status,
+        "status": "stuck" if stuck else found.status,
         "format": found.format,
         "bytes": found.size,
         "done_bytes": found.place,

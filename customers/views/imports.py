@@ -15,6 +15,7 @@ from config.problems import UnsupportedMediaType
 from config.spreadsheets import CONTENT_TYPE, as_csv
 from customers import importing, uploads
 from customers.errors import ImportNotFound
+from customers.jobless import stuck
 from customers.models import Import, RejectedRow
 from customers.serializers.imports import ImportAnswer, import_as_json
 from tenants.auth import Caller, CallerView
@@ -39,9 +40,11 @@ class Imports(CallerView):
         limit = read_limit(request)
         found = Import.objects.order_by("-id")
         before = read_cursor(request, UUID)
-        found = found.filter(pk__lt=before) if before else found
+        rows = list((found.filter(pk__lt=before) if before else found)[: limit + 1])
+        dead = stuck(rows)
+        show = lambda row: import_as_json(row, stuck=row.pk in dead)  # noqa: E731
         place = lambda row: str(row.pk)  # noqa: E731
-        return Response(page(found[: limit + 1], limit=limit, show=import_as_json, place=place))
+        return Response(page(rows, limit=limit, show=show, place=place))
 
     def post(self, request: Request) -> Response:
         caller: Caller = request.caller  # type: ignore[attr-defined]
@@ -73,7 +76,8 @@ class OneImport(CallerView):
     answers = {"GET": ImportAnswer, "DELETE": {204: None}}
 
     def get(self, request: Request, import_id: str) -> Response:
-        return Response(import_as_json(_find(import_id)))
+        found = _find(import_id)
+        return Response(import_as_json(found, stuck=bool(stuck([found]))))
 
     def delete(self, request: Request, import_id: str) -> Response:
         caller: Caller = request.caller  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.customers.desk import Desk
+from tests.customers.shop import Shop
 from tests.jobs.conftest import Engine, withdraw_everything
 
 
@@ -29,3 +30,12 @@ def desk(client, tenant, engine):
 def desks(client, home, engine):
     """The API of a tenant of each home."""
     return Desk(client, home, engine)
+
+
+@pytest.fixture
+def shop(settings):
+    """A source of customers that answers as a test says, open to our machines."""
+    started = Shop()
+    settings.WEBHOOK_OPEN_DESTINATIONS = [started.pair]
+    yield started
+    started.stop()

@@ -32,6 +32,11 @@ class Desk:
     def get(self, path=""):
         return self.client.get(f"/v1/customers{path}", headers=self.headers)
 
+    def patch(self, path, **fields):
+        return self.client.patch(
+            f"/v1/customers{path}", fields, content_type="application/json", headers=self.headers
+        )
+
     def delete(self, path):
         return self.client.delete(f"/v1/customers{path}", headers=self.headers)
 

@@ -391,3 +391,13 @@ def test_each_deed_needs_its_scope(desk):
     assert reader.get(f"/imports/{begun['id']}").status_code == 200
     assert reader.send("/imports", HEADER + ADA).json()["code"] == "missing_scope"
     assert reader.delete(f"/imports/{begun['id']}").json()["code"] == "missing_scope"
+
+
+def test_one_whose_job_is_dead_is_said_to_be_stuck_and_goes_on_when_that_is_replayed(desks):
+    begun = desks.send("/imports", HEADER + ADA).json()
+    desks.jobs().update(state="dead_letter")
+    assert desks.get(f"/imports/{begun['id']}").json()["status"] == "stuck"
+    assert desks.get("/imports").json()["data"][0]["status"] == "stuck"
+    desks.jobs().update(state="pending")
+    desks.work()
+    assert desks.get(f"/imports/{begun['id']}").json()["status"] == "finished"

@@ -8,8 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.spelling import seen
-from config.terminal import ShowsExamples
+from config.terminal import ShowsExamples, printable
 from customers.errors import BadFile
 from customers.exporting import record, write
 from customers.loading import Loaded, load
@@ -91,7 +90,7 @@ class Command(ShowsExamples, BaseCommand):
             self.stdout.write(json.dumps(loaded.as_json() | {"dry_run": options["dry_run"]}))
         else:
             for line, reason in loaded.reasons:
-                self.stdout.write(f"line {line}: {seen(reason)}")
+                self.stdout.write(f"line {line}: {printable(reason)}")
             self.stdout.write(_summary(loaded, dry_run=options["dry_run"]))
         if loaded.rejected:
             raise CommandError(f"{loaded.rejected} of {loaded.read} rows were rejected.")
