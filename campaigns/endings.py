@@ -13,6 +13,7 @@ from tenants.context import require_tenant
 from webhooks.services import publish
 
 ACTOR = "system:campaigns"
+TOO_LATE = "send_until has passed"
 
 
 def complete(campaign: Campaign) -> None:
@@ -42,7 +43,9 @@ def fail(campaign: Campaign, why: str) -> None:
 
 def watch(campaign: Campaign) -> None:
     """Have what depends on the clock done while a campaign sends: its quiet hours, and its end."""
-    if campaign.send_until is not None:
+    if campaign.send_until is not None and campaign.send_until <= timezone.now():
+        errands.leave(campaign, errands.WITHDRAW, again=True, reason=TOO_LATE)
+    elif campaign.send_until is not None:
         errands.leave(campaign, errands.EXPIRE, due_at=campaign.send_until)
     errands.leave_quiet(campaign)
 

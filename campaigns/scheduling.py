@@ -21,7 +21,6 @@ from jobs.steps import Claim
 from tenants.context import tenant_context
 
 S = CampaignState
-TOO_LATE = "send_until has passed"
 
 
 def start(claim: Claim) -> Outcome:
@@ -33,7 +32,7 @@ def start(claim: Claim) -> Outcome:
         if campaign.scheduled_at is None or campaign.scheduled_at > now:
             return Succeeded()  # It was taken back, and scheduled for another time.
         if campaign.send_until is not None and campaign.send_until <= now:
-            why = f"{TOO_LATE} before it could start"
+            why = f"{endings.TOO_LATE} before it could start"
             moves.move(campaign, S.CANCELLED, reason=why, finished_at=now)
             moves.record(campaign, "cancelled", actor=endings.ACTOR, reason=why)
             return Succeeded()
@@ -51,7 +50,7 @@ def expire(claim: Claim) -> Outcome:
         if campaign.send_until > timezone.now():
             return Succeeded()
         lanes.tell(campaign)
-        errands.leave(campaign, errands.WITHDRAW, again=True, reason=TOO_LATE)
+        errands.leave(campaign, errands.WITHDRAW, again=True, reason=endings.TOO_LATE)
         moves.record(campaign, "expired", actor=endings.ACTOR, after=endings.counters(campaign))
     return Succeeded()
 
