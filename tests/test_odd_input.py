@@ -69,6 +69,8 @@ ODD_VALUES = [
     '{"a":[{"b":1e300}]}', '["customers:read","customers:read"]', r'["\u0000"]',
 ]  # fmt: skip
 ENDPOINT = b'{"url":"https://example.com/"}'
+SEGMENT = b'{"name":"Odd","filter":{"field":"attributes.a","op":">","value":0}}'
+TEMPLATE = b'{"name":"Odd","text":"{{ a }}"}'
 ODD_BODIES = [b"", b"{", b"null", b"[]", b'"a"', b"\xff\xfe", b'{"email":"\xff"}', b"{}" * 2, b"\0"]
 
 
@@ -110,7 +112,11 @@ class World:
         told = self.call("get", f"/v1/events/{event['id']}", caller="tenant").json()
         replay = self.call("post", "/v1/replays", b'{"reason":"Odd."}', caller="tenant")
         brought = self.send_file("/v1/customers/imports", b"external_id\nodd\n")
+        segment = self.call("post", "/v1/segments", SEGMENT, caller="tenant").json()
+        template = self.call("post", "/v1/templates", TEMPLATE, caller="tenant").json()
         self.known = {
+            "segment_id": segment["id"],
+            "template_id": template["id"],
             "customer_id": made.json()["id"],
             "key_id": self.call("post", "/v1/keys", wish, caller="tenant").json()["id"],
             "reference": tenant.slug,
