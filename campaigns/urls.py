@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern] = [
     path("v1/campaigns/<str:campaign_id>/resume", campaigns.ResumeCampaign.as_view()),
     path("v1/campaigns/<str:campaign_id>/cancel", campaigns.CancelCampaign.as_view()),
     path("v1/campaigns/<str:campaign_id>/retry-failed", campaigns.RetryFailed.as_view()),
+    path("v1/campaigns/<str:campaign_id>/resolve-unknown", campaigns.ResolveUnknown.as_view()),
     path("v1/campaigns/<str:campaign_id>/test-send", campaigns.TestSend.as_view()),
     path("v1/campaigns/<str:campaign_id>/messages", messages.Messages.as_view()),
     path("v1/campaigns/<str:campaign_id>/skips", messages.Skips.as_view()),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -122,6 +122,15 @@ class RetryWish(Because, forbid_unknown_fields=True):
     unknown: bool = False
 
 
+class Resolving(Because, forbid_unknown_fields=True):
+    """The body of resolve-unknown: what becomes of all that may or may not have been sent.
+
+    `again` sends them once more, perhaps twice then; `given_up` cancels them; `sent` believes it.
+    """
+
+    to: Literal["again", "given_up", "sent"]
+
+
 class TestWish(msgspec.Struct, forbid_unknown_fields=True):
     """The body of test-send: to which number, and what the variables say there."""
 
@@ -199,6 +208,12 @@ class RetriedAnswer(TypedDict):
     """How many messages are tried again."""
 
     retried: int
+
+
+class ResolvedAnswer(TypedDict):
+    """How many messages were unknown, and are not any more."""
+
+    resolved: int
 
 
 def campaign_as_json(campaign: Campaign) -> CampaignAnswer:

@@ -2,21 +2,25 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
+from django.db.models import Q
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from campaigns import checking, services
+from campaigns import checking, services, unknown
 from campaigns.errors import StaleCampaign
 from campaigns.models import Campaign
 from campaigns.serializers.campaigns import (
     CampaignAnswer,
     CampaignChange,
     CampaignWish,
+    ResolvedAnswer,
+    Resolving,
     RetriedAnswer,
     RetryWish,
     TestWish,
@@ -36,6 +40,7 @@ from config.lists import (
     read_limit,
     refuse_unknown_parameters,
 )
+from config.moments import utc
 from tenants.auth import Caller, CallerView
 
 
@@ -53,6 +58,22 @@ FILTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+class _Place(NamedTuple):
+    """Where a page of the list ends."""
+
+    at: datetime
+    id: UUID
+
+    @classmethod
+    def read(cls, text: str) -> "_Place":
+        """Raises ValueError for what is none."""
+        at, _, id = text.partition(" ")
+        return cls(utc(datetime.fromisoformat(at)), UUID(id))
+
+    def __str__(self) -> str:
+        return f"{self.at.isoformat()} {self.id}"
+
+
 class Campaigns(CallerView):
     """GET and POST /v1/campaigns."""
 
@@ -66,10 +87,13 @@ class Campaigns(CallerView):
     def get(self, request: Request) -> Response:
         refuse_unknown_parameters(request, tuple(FILTERS))
         limit = read_limit(request)
-        rows = Campaign.objects.filter(**_asked(request)).order_by("-id")
-        before = read_cursor(request, UUID)
-        rows = rows.filter(pk__lt=before) if before else rows
-        place = lambda campaign: str(campaign.pk)  # noqa: E731
+        # Not by id: a follow-up's is made of its campaign's.
+        rows = Campaign.objects.filter(**_asked(request)).order_by("-created_at", "-id")
+        if before := read_cursor(request, _Place.read):
+            rows = rows.filter(
+                Q(created_at__lt=before.at) | Q(created_at=before.at, pk__lt=before.id)
+            )
+        place = lambda campaign: str(_Place(campaign.created_at, campaign.pk))  # noqa: E731
         return Response(page(rows[: limit + 1], limit=limit, show=campaign_as_json, place=place))
 
     def post(self, request: Request) -> Response:
@@ -219,6 +243,23 @@ class RetryFailed(CallerView):
         )
         shown: RetriedAnswer = {"retried": retried}
         return Response(shown, status=202)
+
+
+class ResolveUnknown(CallerView):
+    """POST /v1/campaigns/{id}/resolve-unknown: say what is to become of all unknown messages."""
+
+    tenant_required = True
+    scopes = {"POST": "campaigns:write"}
+    bodies = {"POST": Resolving}
+    answers = {"POST": ResolvedAnswer}
+
+    def post(self, request: Request, campaign_id: str) -> Response:
+        id = parse_id("cmp", campaign_id)
+        wish = decode(request, Resolving)
+        actor = _caller(request).actor
+        count = unknown.decide(campaign_id=id, to=wish.to, actor=actor, reason=wish.reason)
+        shown: ResolvedAnswer = {"resolved": count}
+        return Response(shown)
 
 
 class TestSend(CallerView):

@@ -1,4 +1,4 @@
-"""What a campaign is made of, and campaigns with messages in every state: rows, past all services."""
+"""What a campaign is made of, and campaigns with messages of every state: rows, past services."""
 
 from django.utils import timezone
 

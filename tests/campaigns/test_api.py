@@ -307,6 +307,8 @@ def test_a_change_is_judged_as_the_whole_draft_would_be(world):
         ("resume", {"why": "x"}, "/why"),
         ("retry-failed", {}, "/reason"),
         ("retry-failed", {"reason": "they are back", "unknown": "yes"}, "/unknown"),
+        ("resolve-unknown", {"to": "sent"}, "/reason"),
+        ("resolve-unknown", {"reason": "they are back", "to": "failed"}, "/to"),
         ("test-send", {}, "/phone"),
         ("test-send", {"phone": "12"}, "/phone"),
         ("test-send", {"phone": "+4930123456", "params": {"name": 1}}, "/params"),
@@ -334,10 +336,12 @@ ROUTES = [
     ("post", "/resume"),
     ("post", "/cancel"),
     ("post", "/retry-failed"),
+    ("post", "/resolve-unknown"),
     ("post", "/test-send"),
 ]
 BODIES = {
     "/retry-failed": {"reason": "they are back"},
+    "/resolve-unknown": {"to": "again", "reason": "they are back"},
     "/test-send": {"phone": "+4930123456"},
 }
 
@@ -497,6 +501,23 @@ def test_nothing_failed_is_nothing_to_try_again(desk):
     one = brought.campaign(desk.tenant, state="completed", total=1, sent=1)
     refused = desk.post(f"/campaigns/cmp_{one.pk}/retry-failed", {"reason": "they are back"})
     assert problem(refused, 409) == "nothing_to_retry"
+
+
+@pytest.mark.parametrize(
+    ("to", "status", "counter"),
+    [("again", "queued", "remaining"), ("given_up", "cancelled", "cancelled"), ("sent",) * 3],
+)
+def test_its_tenant_says_what_becomes_of_what_nobody_knows(desk, to, status, counter):
+    one = brought.campaign(desk.tenant, total=2, unknown=2)
+    for n in range(2):
+        brought.message(one, n, state=S.UNKNOWN, attempts=1)
+    path = f"/campaigns/cmp_{one.pk}"
+    answer = desk.post(f"{path}/resolve-unknown", {"to": to, "reason": "we looked there"})
+    assert (answer.status_code, answer.json()) == (200, {"resolved": 2})
+    messages = desk.get(f"{path}/messages").json()["data"]
+    assert [message["status"] for message in messages] == [status] * 2
+    counts = desk.get(path).json()["counts"]
+    assert (counts["unknown"], counts[counter]) == (0, 2)
 
 
 def test_a_test_goes_to_the_named_number_and_is_not_counted(world):
