@@ -47,9 +47,9 @@ def _up(stack: Stack, state: Path) -> Iterator[psutil.Process]:
     """`manage.py up` on a state directory of its own, once it says that it is ready."""
     ours = {"DATABASE_URL", "OPERATOR_DATABASE_URL", "OWNER_DATABASE_URL", "REDIS_URL"}
     ours |= {"SECRET_KEY", "CONTEXT_KEY", "STORED_SECRET_KEYS", "CLAIM_KEYS", "LOG_LEVEL"}
-    ours |= {"PUBLIC_URL", "PORT"}
+    ours |= {"PUBLIC_URL", "PORT", "SANDBOX_PORT"}
     variables = {name: value for name, value in os.environ.items() if name not in ours}
-    variables |= {"SLIPWAY_STATE_DIR": str(state), "PORT": str(_two_free_ports())}
+    variables |= {"SLIPWAY_STATE_DIR": str(state), "PORT": str(_free_ports())}
     with (stack.directory / "processes.log").open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "manage.py", "up"],
@@ -65,12 +65,13 @@ def _up(stack: Stack, state: Path) -> Iterator[psutil.Process]:
             child.wait(60)
 
 
-def _two_free_ports() -> int:
-    """A free port whose successor is free too: `stream` listens there."""
+def _free_ports() -> int:
+    """A free port whose two successors are free too: `stream` and the sandbox listen there."""
     while True:
         port = free_port()
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port + 1))
+        with socket.socket() as stream, socket.socket() as sandbox, suppress(OSError):
+            stream.bind(("127.0.0.1", port + 1))
+            sandbox.bind(("127.0.0.1", port + 2))
             return port
 
 

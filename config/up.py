@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
+from itertools import combinations
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -56,7 +58,7 @@ def _run(settings: Any, running: ExitStack) -> None:
     state = make_state_dir(settings.STATE_DIR)
     running.enter_context(only_one(state))
     end_leftovers(str(state), patience=PATIENCE, say=say)
-    refuse_busy_ports(settings.PORT, settings.STREAM_PORT)
+    refuse_busy_ports(ports(settings))
     postgres = _start_servers(settings, running)
     environment = child_environment(settings)
     _prepare(settings, environment, postgres)
@@ -101,11 +103,18 @@ def only_one(state: Path) -> Iterator[None]:
         yield
 
 
-def refuse_busy_ports(port: int, stream_port: int) -> None:
+def ports(settings: Any) -> dict[str, int]:
+    """Where the children listen, by variable."""
+    sandbox = {"SANDBOX_PORT": settings.SANDBOX_PORT} if settings.SANDBOX_PORT else {}
+    return {"PORT": settings.PORT, "STREAM_PORT": settings.STREAM_PORT, **sandbox}
+
+
+def refuse_busy_ports(wanted: Mapping[str, int]) -> None:
     """Raises CannotStart with the way out."""
-    if port == stream_port:
-        raise CannotStart(f"PORT and STREAM_PORT are both {port}.")
-    for name, number in (("PORT", port), ("STREAM_PORT", stream_port)):
+    for one, other in combinations(wanted, 2):
+        if wanted[one] == wanted[other]:
+            raise CannotStart(f"{one} and {other} are both {wanted[one]}.")
+    for name, number in wanted.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -143,18 +152,37 @@ def child_environment(settings: Any) -> dict[str, str]:
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PORT": str(settings.PORT),
         "STREAM_PORT": str(settings.STREAM_PORT),
+        "SANDBOX_PORT": str(settings.SANDBOX_PORT),
         "SLIPWAY_STATE_DIR": str(settings.STATE_DIR),
         MARK: str(settings.STATE_DIR),
     }
 
 
 def commands(settings: Any) -> dict[str, str]:
-    """The Procfile's lines; without a broker the drainer runs alone, and nothing is periodic."""
+    """The Procfile's lines; without a broker the drainer runs alone, and nothing is periodic.
+
+    A sandbox is no part of the Procfile, since nobody should run one by mistake.
+    """
     lines = procfile(settings.BASE_DIR / "Procfile")
+    if settings.SANDBOX_PORT:
+        lines["sandbox"] = sandbox(settings)
     if settings.BROKER == "none":
         del lines["beat"]
         lines["worker"] = "python manage.py drain"
     return lines
+
+
+def sandbox(settings: Any) -> str:
+    """The command of a provider to try, which tells Slipway what became of messages."""
+    callbacks = {
+        "url": f"{settings.PUBLIC_URL}/v1/callbacks/{{account}}",
+        "delay": {"kind": "uniform", "least": 0.5, "most": 3},
+        "read": 0.5,
+        "failed": 0.01,
+    }
+    profile = {"latency": {"kind": "lognormal", "p50": 0.2, "p99": 1}, "callbacks": callbacks}
+    words = ["--port", str(settings.SANDBOX_PORT), "--profile", quote(json.dumps(profile))]
+    return " ".join(["python -m campaigns.sandbox", *words])
 
 
 def _prepare(settings: Any, environment: Mapping[str, str], postgres: Postgres | None) -> None:
@@ -195,7 +223,8 @@ class Probe:
         return False
 
     def _questions(self) -> dict[str, Callable[[], bool]]:
-        return {"web and worker": self._is_ready, "stream": self._streams}
+        sandbox = {"sandbox": self._is_sandbox_there} if self._settings.SANDBOX_PORT else {}
+        return {"web and worker": self._is_ready, "stream": self._streams, **sandbox}
 
     def _is_ready(self) -> bool:
         status, body = ask(self._settings.PORT, "/readyz")
@@ -203,6 +232,9 @@ class Probe:
 
     def _streams(self) -> bool:
         return ask(self._settings.STREAM_PORT, "/healthz")[0] != 0
+
+    def _is_sandbox_there(self) -> bool:
+        return ask(self._settings.SANDBOX_PORT, "/healthz")[0] == 200
 
 
 def ask(port: int, path: str) -> tuple[int, bytes]:
@@ -229,7 +261,7 @@ def banner(settings: Any, *, took: float) -> str:
   Events         {settings.STREAM_URL}
   Platform key   {key}   ({key_file})
   Mail, logs     {state}/mail   {state}/logs
-  Webhooks       to public https{_opened(settings)}
+  Webhooks       to public https{_opened(settings)}{_sandbox_line(settings)}
 
   Sign a tenant up:
 
@@ -240,9 +272,16 @@ ready in {took:.1f} s at {settings.PUBLIC_URL} (Ctrl-C stops everything)"""
 
 def _opened(settings: Any) -> str:
     """Where else than to the public a webhook may go, or which variable says so."""
-    opened = settings.WEBHOOK_OPEN_DESTINATIONS
+    sandbox = ("127.0.0.1", settings.SANDBOX_PORT)
+    opened = [pair for pair in settings.WEBHOOK_OPEN_DESTINATIONS if pair != sandbox]
     pairs = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in opened]
     return f", and to {', '.join(pairs)}" if pairs else " alone (WEBHOOK_OPEN_DESTINATIONS)"
+
+
+def _sandbox_line(settings: Any) -> str:
+    if not settings.SANDBOX_PORT:
+        return ""
+    return f"\n  Sandbox        http://127.0.0.1:{settings.SANDBOX_PORT}   (sends messages nowhere)"
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ if "SLIPWAY_TEST_CHILD" not in os.environ:
         "TENANT_STORAGE_OPTIONS",
         "SLIPWAY_BROKER",
         "WEBHOOK_OPEN_DESTINATIONS",
+        "SANDBOX_PORT",
     ):
         os.environ.pop(name, None)
 
@@ -69,6 +70,18 @@ SLIPWAY["QUEUES"] |= {  # noqa: F405
         "policy": "tests.works.steps.QUICK",
         "slots": 8,
         "deadline": 60.0,
+    },
+    "missives": {
+        "model": "works.Missive",
+        "step": "tests.works.steps.act_async",
+        "policy": "tests.works.steps.QUICK",
+        "breaker": "tests.jobs.watching.BREAKER",
+        "notice": "notice",
+        "pace": "tests.works.steps.pace_of",
+        "slots": 64,
+        "lane_window": None,
+        "tenant_window": 48,
+        "deadline": 5.0,
     },
 }
 SLIPWAY["JOBS"] |= {  # noqa: F405

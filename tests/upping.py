@@ -111,14 +111,15 @@ def left_behind(state: Path) -> list[int]:
 
 
 def free_ports() -> int:
-    """A free port whose successor is free too."""
+    """A free port whose two successors are free too."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             first.bind(("127.0.0.1", 0))
             port = first.getsockname()[1]
             try:
                 second.bind(("127.0.0.1", port + 1))
-            except OSError:
+                third.bind(("127.0.0.1", port + 2))
+            except (OSError, OverflowError):
                 continue
             return port
 

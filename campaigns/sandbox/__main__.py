@@ -36,7 +36,7 @@ def _ready(host: str, port: int) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=8002, help="0 is any that is free.")
+    parser.add_argument("--port", type=_port, default=8002, help="0 is any that is free.")
     parser.add_argument(
         "--host", default="127.0.0.1", help="Another than this machine's own opens it to others."
     )
@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", default="{}", metavar="JSON", help="Of senders that nobody told of."
     )
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("a port is from 0 to 65535")
+    return number
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

@@ -159,6 +159,8 @@ def test_production_settings_are_secure_by_themselves():
     assert found["SECURE_SSL_REDIRECT"] is True
     assert found["DEBUG"] is False
     assert found["STREAM_URL"] == "https://slipway.example.com"
+    assert found["SANDBOX_PORT"] == 0  # And so no way to this machine's own addresses.
+    assert found["WEBHOOK_OPEN_DESTINATIONS"] == []
 
 
 def test_the_deployment_check_of_django_finds_nothing():
@@ -181,7 +183,7 @@ def test_a_web_process_without_the_operators_login_has_no_way_past_isolation():
 
 
 def test_webhooks_go_to_public_https_alone_unless_pairs_are_opened(tmp_path):
-    state = {"SLIPWAY_STATE_DIR": str(tmp_path)}
+    state = {"SLIPWAY_STATE_DIR": str(tmp_path), "SANDBOX_PORT": "0"}
     assert settings(state)["WEBHOOK_OPEN_DESTINATIONS"] == []
     opened = {"WEBHOOK_OPEN_DESTINATIONS": "127.0.0.1:9000, [::1]:9001,Hooks.Internal:80"}
     assert settings(state | opened)["WEBHOOK_OPEN_DESTINATIONS"] == [
@@ -189,3 +191,12 @@ def test_webhooks_go_to_public_https_alone_unless_pairs_are_opened(tmp_path):
         ["::1", 9001],
         ["hooks.internal", 80],
     ]
+
+
+def test_a_sandbox_is_there_and_open_only_where_slipway_is_tried(tmp_path):
+    tried = settings({"SLIPWAY_STATE_DIR": str(tmp_path), "PORT": "8100"})
+    assert tried["SANDBOX_PORT"] == 8102
+    assert tried["WEBHOOK_OPEN_DESTINATIONS"] == [["127.0.0.1", 8102]]
+    served = {"SLIPWAY_STATE_DIR": str(tmp_path), "PUBLIC_URL": "https://slipway.example.com"}
+    assert settings(served)["SANDBOX_PORT"] == 0
+    assert settings(served)["WEBHOOK_OPEN_DESTINATIONS"] == []

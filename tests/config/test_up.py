@@ -24,7 +24,7 @@ def test_it_starts_all_of_it_keeps_it_running_and_ctrl_c_stops_all_of_it(up):
     assert key.read_text().strip() in said
     assert key.stat().st_mode & 0o777 == 0o600
     logs = {log.stem for log in (running.state / "logs").iterdir()}
-    assert logs == set(procfile(ROOT / "Procfile"))
+    assert logs == {*procfile(ROOT / "Procfile"), "sandbox"}
 
     for name, command in (("web", "wsgi"), ("worker", "celery --quiet --app config worker")):
         victim = running.find(command)
@@ -69,7 +69,7 @@ def test_a_second_one_on_the_same_directory_is_refused(up):
     assert first.process.poll() is None
 
 
-@pytest.mark.parametrize("which", ["PORT", "STREAM_PORT"])
+@pytest.mark.parametrize("which", ["PORT", "STREAM_PORT", "SANDBOX_PORT"])
 def test_a_port_that_is_taken_is_named_with_the_way_out(up, tmp_path, which):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
