@@ -242,8 +242,8 @@ def _flaws(wanted: Account) -> Iterator[FieldError]:
         except BadUrl as error:
             yield FieldError("/base_url", "invalid_url", str(error))
         else:
-            if parts.query_string or "?" in wanted.base_url or "#" in wanted.base_url:
-                yield FieldError("/base_url", "invalid_url", "It ends before the ? or #.")
+            if parts.query_string or "?" in wanted.base_url:
+                yield FieldError("/base_url", "invalid_url", "It ends before the question mark.")
     timeout = wanted.options.get("timeout", LEAST_TIMEOUT)
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         yield FieldError("/options/timeout", "wrong_type", "Expected a number of seconds.")

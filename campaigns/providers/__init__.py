@@ -48,7 +48,7 @@ class CredentialsRefused(Problem):
 class ProviderUnreachable(Problem):
     """The provider could not be asked about these credentials."""
 
-    status = 502
+    status = 422  # The caller named the address: nothing is broken here.
     code = "provider_unreachable"
 
 

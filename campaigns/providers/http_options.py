@@ -29,6 +29,7 @@ _SIGNATURE = frozenset({"header", "secret", "encoding", "prefix"})
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/?{}-]{0,500}")
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*){0,10}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, 5.6.2.
+_SENDER = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # It may stand in a header.
 _STATUS = re.compile(r"[2-5][0-9][0-9]")
 
 Flaws = Iterator[FieldError]
@@ -37,6 +38,8 @@ Flaws = Iterator[FieldError]
 def flaws(account: Account) -> Flaws:
     """Everything that is wrong with an account's options, each with its pointer."""
     options = account.options
+    if not _SENDER.fullmatch(account.sender):
+        yield FieldError("/sender", "invalid_sender", "Use visible ASCII characters.")
     credentials = {f"credentials.{name}" for name in account.credentials}
     yield from unknown_fields("/options", options, _KNOWN)
     yield from _path("/options/path", options.get("path"))
