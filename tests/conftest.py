@@ -9,8 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import psycopg
@@ -27,6 +30,17 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 PREPARED = "SLIPWAY_TEST_PREPARED"  # A stopped Postgres's data, with all migrations run.
+# All that says what the migrations make.
+SCHEMA = (
+    "*/migrations/*.py",
+    "*/sql/*.sql",
+    "tests/*/migrations/*.py",
+    "tenants/*.py",
+    "jobs/tables.py",
+    "jobs/partitions.py",
+    "config/embedded/postgres.py",
+    "requirements-dev.lock",
+)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -50,20 +64,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not is_worker(session.config):
-        if PREPARED in os.environ:
-            run.postgres.directory.mkdir(parents=True)
-            copy_data(run.postgres)
-            run.postgres.start()
-        else:
-            run.postgres.start()
-            build_database(run.postgres, run.TEMPLATE_NAME)
-            run.postgres.stop()
-            os.environ[PREPARED] = str(run.RUN_DIR / "prepared")
-            subprocess.run(["cp", "-a", run.postgres.data, os.environ[PREPARED]], check=True)
-            run.postgres.start()
+        os.environ.setdefault(PREPARED, str(prepared()))
+        if not Path(os.environ[PREPARED]).exists():
+            prepare(Path(os.environ[PREPARED]))
+        run.postgres.directory.mkdir(parents=True, exist_ok=True)
+        copy_data(run.postgres)
+        run.postgres.start()
         if sabotage := os.environ.get("SLIPWAY_TEST_SABOTAGE"):  # What a proof leaves out.
             with psycopg.connect(run.postgres.superuser_conninfo(run.TEMPLATE_NAME)) as connection:
                 connection.execute(sabotage)
+
+
+def prepared() -> Path:
+    """Where the data lie that today's migrations make, of these files: the next run has them."""
+    said = sha256(str((datetime.now(UTC).date(), sys.version_info, os.geteuid())).encode())
+    for file in sorted(path for pattern in SCHEMA for path in ROOT.glob(pattern)):
+        said.update(file.read_bytes())
+    return ROOT / ".pytest_cache" / "prepared" / said.hexdigest()[:16]
+
+
+def prepare(place: Path) -> None:
+    """Migrate once, and keep the data, and those of the last hour; older ones go."""
+    draft = Postgres(run.RUN_DIR / "draft", durable=False)
+    draft.start()
+    build_database(draft, run.TEMPLATE_NAME)
+    draft.stop()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for older in place.parent.iterdir():
+        if older.stat().st_mtime < time.time() - 3600:
+            shutil.rmtree(older, ignore_errors=True)
+    half = place.with_suffix(f".{os.getpid()}")
+    subprocess.run(["cp", "-a", draft.data, half], check=True)
+    os.utime(half)
+    shutil.rmtree(draft.directory)
+    try:
+        half.rename(place)
+    except OSError:  # Another run was quicker.
+        shutil.rmtree(half)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
