@@ -170,7 +170,12 @@ def apply(account_id: UUID, receipts: Sequence[Receipt]) -> int:
 
 def _resolve_unknown(pairs: Iterable[tuple[Found | None, Receipt]], *, actor: str) -> int:
     """Whatever is told of a message says that it was accepted: even that it then failed."""
-    named = {m.id: r.provider_id for m, r in pairs if m is not None and m.state == State.UNKNOWN}
+    named = {
+        # A name of WhatsApp's has the number in it: one that was erased does not come back so.
+        m.id: r.provider_id if m.phone else ""
+        for m, r in pairs
+        if m is not None and m.state == State.UNKNOWN
+    }
     for message_id in sorted(named):
         unknown.resolve(
             message_id=message_id, to="sent", provider_id=named[message_id], error="", actor=actor
