@@ -17,7 +17,6 @@ from typing import cast
 import structlog
 
 from campaigns import gate
-from campaigns.policy import policy_of
 from campaigns.providers import (
     Accepted,
     AccountRefused,
@@ -43,6 +42,7 @@ from jobs.outcomes import (
     Unknown,
     Withdrawn,
 )
+from jobs.registry import queue
 from jobs.steps import Claim
 from webhooks import http
 from webhooks.answers import Answer, CallFailed
@@ -180,7 +180,7 @@ def _judged(verdict: Verdict, claim: Claim, exchange: Exchange) -> Outcome:
 def _ambiguous(error: str, claim: Claim, made: Sending, answer: Answer | None) -> Outcome:
     """Nobody can tell whether it was accepted: ask again only where that cannot send it twice."""
     error, exchange = f"{DOUBT}{masked(error)}", made.exchange(answer)
-    if made.idempotent and policy_of(claim.data).allows(_nth(claim), age=0.0):
+    if made.idempotent and _allowed(claim):
         return Retry(error, exchange=exchange)
     return Unknown(error, exchange)
 
@@ -188,7 +188,7 @@ def _ambiguous(error: str, claim: Claim, made: Sending, answer: Answer | None) -
 def _doubting(outcome: Outcome, claim: Claim) -> Outcome:
     """What `outcome` means for a message that an earlier try has perhaps sent."""
     match outcome:
-        case Retry() if not policy_of(claim.data).allows(_nth(claim), age=0.0):
+        case Retry() if not _allowed(claim):
             return Unknown(_doubtful(outcome.error), outcome.exchange)
         case Retry():
             return replace(outcome, error=_doubtful(outcome.error))
@@ -203,6 +203,11 @@ def _doubting(outcome: Outcome, claim: Claim) -> Outcome:
 
 def _doubtful(said: str) -> str:
     return said if said.startswith(DOUBT) else f"{DOUBT}{said}"
+
+
+def _allowed(claim: Claim) -> bool:
+    """Whether it may be tried again after this."""
+    return queue(claim.queue).policy(claim).allows(_nth(claim), age=0.0)
 
 
 def _nth(claim: Claim) -> int:

@@ -1,7 +1,5 @@
 """Campaigns at the sandbox, made past all services, and drainers that send their messages."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-import requests
 import uvloop
 from django.utils import timezone
 
@@ -20,7 +17,6 @@ from jobs.engine.drainer import Drainer
 from jobs.models import Attempt, Lane
 from jobs.registry import queue
 from tenants.context import tenant_context
-from tests.conftest import ROOT
 from tests.jobs.conftest import withdraw_everything
 
 KEY = "sandbox-key-that-nobody-may-see"
@@ -221,34 +217,3 @@ def send(mailing: Mailing, until: Callable[[], Any], *others: str, **changes: An
 def key_of(message: Message) -> str:
     """What its provider is given as the idempotency key."""
     return str(UUID(str(message.pk)))
-
-
-class Sandbox:
-    """A handle on a running sandbox."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "campaigns.sandbox", "--port", "0"],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.url = self.process.stdout.readline().split()[-1]
-        self.session = requests.Session()
-        self.session.trust_env = False
-
-    @property
-    def pair(self) -> tuple[str, int]:
-        host, port = self.url.removeprefix("http://").split(":")
-        return host, int(port)
-
-    def set(self, sender, **profile):
-        answer = self.session.put(f"{self.url}/control/accounts/{sender}", json=profile)
-        assert answer.ok, answer.text
-
-    def ledger(self, sender):
-        return self.session.get(f"{self.url}/control/ledger?sender={sender}&detail=1").json()
-
-    def stop(self):
-        self.session.close()
-        self.process.terminate()
-        self.process.wait(10)
-        self.process.stdout.close()

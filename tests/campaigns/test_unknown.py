@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from campaigns import unknown
+from campaigns import lanes, unknown
 from campaigns.errors import StaleCampaign
 from campaigns.models import Message
 from jobs.errors import ReasonMissing
@@ -207,6 +207,8 @@ def test_a_decision_needs_a_reason_and_a_campaign_that_may_send(post):
 
 def test_a_completed_campaign_runs_again_for_those_that_are_sent_again(post):
     mailing = made_unknown(post, 2, state="completed", finished_at=timezone.now())
+    with tenant_context(post.tenant):
+        lanes.tell(mailing.campaign)  # Shut, as at its end.
     decided(post, mailing, "again")
     with sending("jobs"):
         until(lambda: mailing.all_are("succeeded"), 8)
