@@ -3,3 +3,5 @@
 from tests.settings import *  # noqa: F403
 
 SLIPWAY["QUEUES"]["deliveries"]["breaker"] = "tests.chaos.crowd.BREAKER"  # noqa: F405
+SLIPWAY["QUEUES"]["messages"]["breaker"] = "tests.chaos.mailing.BREAKER"  # noqa: F405
+SLIPWAY["QUEUES"]["messages"]["policy"] = "tests.chaos.mailing.TRIES"  # noqa: F405

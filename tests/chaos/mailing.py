@@ -1,0 +1,76 @@
+"""Campaigns in a database of their own, made at one go by a process of their own.
+
+    python -m tests.chaos.mailing '{"url": "http://127.0.0.1:1", "sender": "s", "counts": [20, 10]}'
+
+A tenant with an account at that sandbox, and of as many messages as `counts` say one running
+campaign each; it prints their ids. Of the customers each tenth has opted out since.
+"""
+
+import json
+import sys
+import uuid
+
+import django
+
+from campaigns.policy import Tries
+from jobs.breaker import Breaker
+
+TENANT = 1_000
+TRIES = Tries(attempts=4, base=0.2, cap=1.0, window=600.0)
+BREAKER = Breaker(failures=10, pauses=(0.2,))
+AT_ONCE = 1_000  # Rows.
+
+
+def settle(*, url: str, sender: str, counts: list[int]) -> list[str]:
+    from campaigns.models import ProviderAccount
+    from campaigns.providers import sealed
+    from tenants.context import tenant_context
+    from tenants.models import Tenant
+
+    tenant = Tenant(
+        id=TENANT, uuid=uuid.uuid4(), slug="t-1000", name="T", plan="free", status="active",
+        home="pooled", schema_name="t_1000",
+    )  # fmt: skip
+    tenant.save(using="operator", force_insert=True)
+    with tenant_context(tenant):
+        account = ProviderAccount.objects.create(
+            name="Sandbox", provider="sandbox", base_url=url, sender=sender,
+            credentials=sealed({"key": "k"}), options={"idempotent": False, "timeout": 2.0},
+        )  # fmt: skip
+        return [str(campaign(account, n, count).pk) for n, count in enumerate(counts)]
+
+
+def campaign(account, nth: int, count: int):
+    from django.utils import timezone
+
+    from campaigns.models import Campaign, Message
+    from customers.models import Customer
+
+    now = timezone.now()
+    made = Campaign.objects.create(
+        name=f"Campaign {nth}", state="running", account=account, total=count, actor="system:test",
+        content={"text": "Hello {{ name }}", "external_name": "", "language": "en"},
+        materialised_at=now, started_at=now,
+    )  # fmt: skip
+    customers = [
+        Customer(
+            name=f"Ada {n}", phone=f"+4930{nth}{n:06}",
+            consent="withdrawn" if n % 10 == 9 else "given",
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    Customer.objects.bulk_create(customers, batch_size=AT_ONCE)
+    rows = [
+        Message(
+            campaign=made, lane=made.lane, account_key=account.key, customer_id=one.pk,
+            phone=one.phone, params={"name": one.name}, max_attempts=TRIES.attempts,
+        )
+        for one in customers
+    ]  # fmt: skip
+    Message.objects.using("operator").bulk_create(rows, batch_size=AT_ONCE)
+    return made
+
+
+if __name__ == "__main__":
+    django.setup()
+    print(json.dumps(settle(**json.loads(sys.argv[1]))))
