@@ -8,6 +8,7 @@ from campaigns.models import Message
 from jobs.states import FINISHED
 from tests.campaigns import posting
 from tests.campaigns.desk import Desk
+from tests.campaigns.provider import Sandbox
 from tests.campaigns.replies import replying
 from tests.campaigns.workshop import Clock, Workshop
 from tests.jobs.conftest import Engine, withdraw_everything
@@ -71,7 +72,7 @@ def clock(monkeypatch):
 @pytest.fixture(scope="session")
 def sandbox():
     """A provider of messages that misbehaves on request."""
-    started = posting.Sandbox()
+    started = Sandbox()
     yield started
     started.stop()
 
