@@ -37,6 +37,11 @@ def selected(model: "type[Work]") -> str:
     return "".join(own + [f', carried."{name}"' for name in model.carried])
 
 
+def destination(model: "type[Work]") -> str:
+    """Where the works of `taken` go, as an expression."""
+    return "null" if model.destination is None else f'taken."{model.destination}"'
+
+
 def joined(model: "type[Work]") -> str:
     """The join that gives `taken` its carried columns."""
     if not model.carried:

@@ -15,12 +15,13 @@ from enum import Enum
 from typing import Literal
 
 MARGIN = 0.975  # Of a declared rate: clocks and networks bunch what was sent evenly.
-BURST = 0.1  # Seconds' worth of a rate that may start at once.
+BURST = 0.15  # Seconds' worth of a rate that may start at once: claims come late now and then.
 PORTION = 0.05  # Seconds' worth of a rate that are worth a claim.
 LONGEST_HOLD = 2.0  # Seconds; the lane's row knows of longer ones, and of who lifts them.
 FORGET = 1.0  # Seconds after which an answer counts no more for what is answered now.
 
-SLOW = 1.5  # Times the quickest window's mean latency: the place is getting crowded.
+SLOW = 1.5  # Times the quickest window's mean latency: the place is getting crowded;
+NOISE = 0.05  # but for so many seconds, which this machine may have taken itself.
 LEAST_CUT, LOSS_CUT = 0.6, 0.7
 LOSSY = 0.1  # Of the tries of one window that may be lost without its being cut.
 SLOW_START = 2.0  # Times, for each window that ends as quickly as the first.
@@ -31,7 +32,8 @@ RATE_CUT, LEAST_OF_RATE = 0.92, 0.7
 RATE_GROWTH, USED = 1.02, 0.85  # Growth a second, while so much of the rate is used,
 NEAR, GENTLE = 0.03, 1.004  # but near the rate that was too much the last time.
 LEAST_RATE = 0.5  # A second.
-LITTLE, SPARE = 1.5, 4  # Times what Little's law asks for (rate by latency), and so many more.
+LITTLE, SPARE = 1.5, 4  # Times what Little's law asks for (rate by latency), and so many more;
+CYCLE = 0.1  # to the latency comes the time from one claim to the next.
 
 BATCH, BATCH_SECONDS = 30, 300.0
 FILLING = 0.1  # Seconds in which a batch may still be filled.
@@ -97,8 +99,8 @@ class Window:
             self.size, self.slow_start = max(1.0, used * LOSS_CUT), False
         elif mean is None or self.least is None:
             pass
-        elif mean > SLOW * self.least and self.peak >= self._known / 2:
-            cut = max(LEAST_CUT, SLOW * self.least / mean)
+        elif mean > SLOW * self.least + NOISE and self.peak >= self._known / 2:
+            cut = max(LEAST_CUT, (SLOW * self.least + NOISE) / mean)
             self.size, self.slow_start = max(1.0, used * cut), False
         elif self.peak >= 0.7 * self.size:
             grown = self.size * SLOW_START if self.slow_start else self.size + math.sqrt(self.size)
@@ -254,7 +256,7 @@ class Adaptive:
         most = self.declared.max_in_flight
         limit = self.window.size if most is None else min(self.window.size, most)
         if self.pacer.rate is not None and self.latency is not None:
-            limit = min(limit, LITTLE * self.pacer.rate * self.latency + SPARE)
+            limit = min(limit, LITTLE * self.pacer.rate * (self.latency + CYCLE) + SPARE)
         return limit if math.isinf(limit) else max(1, math.floor(limit))
 
     def room(self, now: float) -> float:

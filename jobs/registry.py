@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from jobs import retry
 from jobs.breaker import Breaker
 from jobs.errors import UnknownKind, UnknownQueue
+from jobs.pacing import Declared
 from jobs.steps import Claim, Step, run
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ class Queue:
     `slots` are reserved for this queue in each drainer. `lane_window` and `tenant_window` bound
     what is in progress in all drainers together; None for no bound. `destination_share` of the
     slots may be under way to one place (Work.destination); None for all of them.
+
+    With `pace` the queue is paced: what that function says of a claim's data, and what drainers
+    learn, says how much goes to one place, and how fast (jobs.pacing). The place has the lane row
+    of the work's destination, and its works' own lanes share it.
     """
 
     name: str
@@ -48,6 +54,8 @@ class Queue:
     closing: Callable[[], Awaitable[None]] | None = None  # A drainer that leaves awaits it.
     breaker: Breaker | None = None  # None: nobody counts what fails in a lane.
     notice: str | None = None  # The kind of job that is told of dead works and ailing lanes.
+    pace: Callable[[Mapping[str, Any]], Declared] | None = None
+    initial_window: int = 10  # How many works go to a place at first, of which nothing is known.
 
     @property
     def table(self) -> str:
@@ -135,9 +143,13 @@ def _queue(name: str, spec: Mapping[str, Any]) -> Queue:
     if notice := spec.get("notice"):
         kind(notice)  # Raises UnknownKind now, and not in the middle of settling.
     policy = import_string(spec.get("policy", "jobs.retry.DEFAULT"))
+    model = apps.get_model(spec["model"])
+    where = model.destination
+    if spec.get("pace") and (where is None or model._meta.get_field(where).null):
+        raise ImproperlyConfigured(f"{name} is paced, but its works do not say where they go.")
     return Queue(
         name=name,
-        model=apps.get_model(spec["model"]),
+        model=model,
         step=import_string(spec["step"]),
         undo=import_string(spec["undo"]) if spec.get("undo") else None,
         # A function chooses by the work's columns; anything else is the policy itself.
@@ -151,4 +163,6 @@ def _queue(name: str, spec: Mapping[str, Any]) -> Queue:
         closing=import_string(spec["closing"]) if spec.get("closing") else None,
         breaker=import_string(spec["breaker"]) if spec.get("breaker") else None,
         notice=notice,
+        pace=import_string(spec["pace"]) if spec.get("pace") else None,
+        initial_window=int(spec.get("initial_window", 10)),
     )

@@ -11,6 +11,7 @@ so the tenant's lock covers its lanes; it is the tenant's, because a tenant's ca
 The statements are in jobs.engine.sql.
 """
 
+import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from psycopg import AsyncConnection
 
 from jobs import columns
 from jobs.engine import sql
+from jobs.engine.rooms import Place, Rooms, Said, place_of
+from jobs.pacing import Learnt
 from jobs.registry import Queue
 from jobs.steps import Claim
 
@@ -52,6 +55,15 @@ class Looked(NamedTuple):
     paused: float | None  # Seconds from now.
     rate: float | None
     tokens: float | None  # None without a rate.
+    # In paced queues, where its next work goes, and what that place's row says.
+    destination: str | None = None
+    place_rate: float | None = None
+    learnt_window: int | None = None
+    learnt_rate: float | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.tenant, self.destination or ""
 
     @property
     def wait(self) -> float:
@@ -75,6 +87,7 @@ class Taken:
     `after`: seconds until a lane that was looked at may be claimed from again: it is paused, or its
     rate is used up. None when there is no such lane.
     `took`: the seconds that it took.
+    `waiting`: in a paced queue, the places where works would go, and that have no room just now.
     """
 
     claims: list[Claim]
@@ -83,6 +96,7 @@ class Taken:
     contended: bool
     after: float | None
     took: float
+    waiting: frozenset[Place] = frozenset()
 
 
 async def claim(
@@ -93,30 +107,35 @@ async def claim(
     slots: int,
     cursor: Cursor,
     under_way: Mapping[str, int] | None = None,
+    rooms: Rooms | None = None,
 ) -> Taken:
     """Take up to `slots` works, only as many as start at once. `connection` is in autocommit.
 
-    `under_way` is how many works this drainer has in progress, by destination.
+    `under_way` is how many works this drainer has in progress, by destination; `rooms` are those of
+    a paced queue, without which only what its places' rows say is kept to.
     """
     clock, began_at, reach = time.monotonic(), cursor.tenant, cursor.reach(slots)
     async with connection.transaction():
         looked = await _pick(connection, queue, drainer, cursor, reach)
         cut = _advance(cursor, looked, reach)
         free = [one for one in looked if one.mine and one.key and not one.wait]
-        rows = await _take(connection, queue, free, drainer, slots, under_way or {}) if free else []
+        waiting: set[Place] = set()
+        if rooms is not None:
+            free, waiting = _with_room(free, rooms)
+        rows = await _take(connection, queue, free, drainer, slots, under_way, rooms)
     claims = [_claim(queue, row) for row in rows]
     served = Counter((claim.tenant_id, claim.lane) for claim in claims)
     ended, after = cursor.tenant == 0, _after(looked, served)
     cursor.barren = cut and not claims
     contended = not all(one.mine for one in looked)
     more = cut or contended or any(n >= sql.quota(slots, len(free)) for n in served.values())
-    exhausted = began_at == 0 and not more
+    exhausted = began_at == 0 and not (more or _opens(claims, rooms))
     if len(claims) == slots:
         # Whoever was looked at and not served comes first the next time.
         cursor.tenant = max(claim.tenant_id for claim in claims)
         exhausted = ended = contended = False
     took = time.monotonic() - clock
-    return Taken(claims, exhausted, ended, contended, after, took)
+    return Taken(claims, exhausted, ended, contended, after, took, frozenset(waiting))
 
 
 async def claim_undo(
@@ -145,24 +164,62 @@ async def _pick(
     return [Looked(*row) for row in rows]
 
 
+def _with_room(lanes: Sequence[Looked], rooms: Rooms) -> tuple[list[Looked], set[Place]]:
+    """The lanes whose places have room, and the places that have none.
+
+    In any order: where there is room for one, each lane has its chance.
+    """
+    for one in lanes:
+        rooms.hear(one.place, Said(one.place_rate, Learnt(one.learnt_window, one.learnt_rate)))
+    free = [one for one in lanes if rooms.room(one.place) > 0]
+    random.shuffle(free)
+    return free, {one.place for one in lanes} - {one.place for one in free}
+
+
+def _opens(claims: Sequence[Claim], rooms: Rooms | None) -> bool:
+    """Whether these go to a new place, where there may be room for more once it is known."""
+    return rooms is not None and not all(place_of(one) in rooms.known for one in claims)
+
+
 async def _take(
     connection: AsyncConnection[Any],
     queue: Queue,
     lanes: Sequence[Looked],
     drainer: int,
     slots: int,
-    under_way: Mapping[str, int],
+    under_way: Mapping[str, int] | None,
+    rooms: Rooms | None,
 ) -> list[Any]:
+    if not lanes:
+        return []
     paced = any(one.rate is not None for one in lanes)
-    values = {
+    values: dict[str, Any] = {
         "drainer": drainer,
         "tenants": [one.tenant for one in lanes],
         "lanes": [one.key for one in lanes],
-        "destinations": list(under_way),
-        "under_way": list(under_way.values()),
     }
+    if queue.pace is None:
+        away = under_way or {}
+        values |= {"destinations": list(away), "under_way": list(away.values())}
+    else:
+        values |= _rooms(lanes, rooms, slots)
     statement = sql.take(queue, slots=slots, lanes=len(lanes), paced=paced)
     return await _rows(connection, statement, values)
+
+
+def _rooms(lanes: Sequence[Looked], rooms: Rooms | None, slots: int) -> dict[str, Any]:
+    """Where each lane leads, how many may start there now, and be under way from all drainers."""
+    said = {
+        one.place: (slots, None)
+        if rooms is None
+        else (rooms.room(one.place), rooms.most(one.place))
+        for one in lanes
+    }
+    return {
+        "destinations": [one.destination for one in lanes],
+        "rooms": [said[one.place][0] for one in lanes],
+        "mosts": [said[one.place][1] for one in lanes],
+    }
 
 
 async def _rows(

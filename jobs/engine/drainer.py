@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from psycopg import AsyncConnection
 
-from jobs.engine import beat, rescue, trying, verdict
+from jobs.engine import beat, rescue, rooms, trying, verdict
 from jobs.engine.beat import Beat
 from jobs.engine.claim import Taken, claim, claim_undo
 from jobs.engine.link import Link
@@ -29,12 +29,15 @@ from jobs.engine.threads import Threads
 from jobs.engine.verdict import Settlement
 from jobs.hints import listen
 from jobs.registry import Queue, queues
+from jobs.states import State
 from jobs.steps import Claim
 
 log = structlog.get_logger(__name__)
 
 LONGEST_WAIT = 600.0  # Seconds until a lane opens that a timer is set for.
 POLL = 1.0  # Seconds between looks, give or take a fifth.
+LOOK_GAP = 0.05  # Seconds between looks that hints ask for.
+INTRODUCTION = 1.5  # Seconds in which the others hear of a new drainer: longer than a poll.
 PACE = 0.05  # Seconds between two claims for lanes that may have a work every so often.
 ROUNDS = 32  # Claims in a row from one queue before the others have their turn.
 SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody does.
@@ -77,6 +80,8 @@ class Drainer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted: set[str] = set()
         self._look_at = 0.0
+        self._looked_at = 0.0
+        self._known_at = 0.0  # By then the others leave it its share of what is declared.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = False
 
@@ -107,6 +112,12 @@ class Drainer:
             self._wanted.add(name)
             self._wake.set()
 
+    def _hinted(self, name: str) -> None:
+        """Claim soon, as `want`; from a queue that rests, once a look has found something new."""
+        self.want(name)
+        if name in self.queues and self._serving[name].too_soon() > LOOK_GAP:
+            self._look_at = min(self._look_at, self._looked_at + LOOK_GAP)
+
     async def run(self) -> None:
         """Serve until stopped."""
         self._loop = asyncio.get_running_loop()
@@ -121,7 +132,7 @@ class Drainer:
         log.info("drainer_started", drainer=self.id, queues=list(self.queues), slots=self.slots)
         background = [
             asyncio.create_task(self._vital(coroutine))
-            for coroutine in (self._tick(), self._settler.run(), listen(self.want))
+            for coroutine in (self._tick(), self._settler.run(), listen(self._hinted))
         ]
         try:
             await self._unless_stopped(self._serve())
@@ -144,6 +155,7 @@ class Drainer:
             return row[0], row[1]
 
         self.id, most = await self._link.run(register)
+        self._known_at = time.monotonic() + INTRODUCTION
         # Drainers begin at different tenants, and so seldom wait for the same lock.
         for serving in self._serving.values():
             serving.cursor.tenant = random.randint(0, most)  # noqa: S311
@@ -205,6 +217,7 @@ class Drainer:
 
     async def _look(self) -> None:
         served = list(self.queues.values())
+        self._looked_at = time.monotonic()
         seen: Seen = await self._link.run(partial(look, queues=served))
         if seen.dead:
             if self._beat.steady:
@@ -218,8 +231,16 @@ class Drainer:
             news = serving.has_news(promoted=seen.promoted[name], newest=seen.newest[name])
             if seen.runnable[name] and news:
                 self._wanted.add(name)
+            if serving.rooms is not None:
+                await self._share(serving.rooms, seen.drainers)
         pause = CLAIM_GAP if seen.more_due else POLL * random.uniform(0.8, 1.2)  # noqa: S311
         self._look_at = time.monotonic() + pause
+
+    async def _share(self, shared: rooms.Rooms, drainers: int) -> None:
+        """Keep to our share of what is declared, and leave what was learnt."""
+        shared.share(max(1, drainers))
+        if rows := shared.changes():
+            await self._link.run(partial(rooms.learn, rows=rows))
 
     async def _sweep(self) -> None:
         """Close what is ours by the database and unknown here.
@@ -249,17 +270,18 @@ class Drainer:
 
     async def _claim_from(self, serving: Serving, claims: Round) -> None:
         for _ in range(ROUNDS):
-            if serving.free <= 0 or not self._beat.fresh:
+            serving.starved = serving.free <= 0
+            if serving.starved or not self._beat.fresh:
                 return
-            if (seconds := serving.too_soon()) > 0:
+            if (seconds := max(serving.too_soon(), self._stranger(serving))) > 0:
                 self._later(seconds, serving)
                 return
             taken = await self._link.run(partial(self._claim, serving=serving))
             self._start(serving, taken.claims)
             over = claims.claimed(taken)
-            if taken.after is not None:
+            if (after := serving.opens_after(taken)) is not None:
                 # Lanes that open one after the other are served a few at a time.
-                self._later(min(max(taken.after, PACE), LONGEST_WAIT), serving)
+                self._later(min(max(after, PACE), LONGEST_WAIT), serving)
             if over:
                 return
             if taken.contended and not taken.claims:
@@ -275,7 +297,22 @@ class Drainer:
             slots=serving.portion,
             cursor=serving.cursor,
             under_way=serving.under_way,
+            rooms=serving.rooms,
         )
+
+    def _stranger(self, serving: Serving) -> float:
+        """Seconds until the others keep to their share: else a pace would be exceeded meanwhile."""
+        if serving.rooms is None or serving.rooms.drainers == 1:
+            return 0.0
+        return self._known_at - time.monotonic()
+
+    def _again(self, serving: Serving, one: Claim) -> None:
+        """Claim from a queue of which a work has ended, as soon as there is room where it went."""
+        place = rooms.place_of(one)
+        if serving.rooms is None or serving.starved or place is None:
+            self.want(serving.queue.name)
+        elif (wait := serving.rooms.wait([place])) is not None:
+            self._later(wait, serving)
 
     async def _claim_undo(self, serving: Serving) -> None:
         """Undoing is in no hurry, and may hang: what is to be done keeps the most of the slots."""
@@ -289,6 +326,7 @@ class Drainer:
     def _later(self, seconds: float, serving: Serving) -> None:
         """Claim from this queue in a moment; the soonest of such moments is the one that counts."""
         loop = asyncio.get_running_loop()
+        seconds = max(seconds, 0.001)  # uvloop has no timers for less, whose `when` can be asked.
         if serving.timer is not None:
             if serving.timer.when() <= loop.time() + seconds:
                 return
@@ -324,7 +362,8 @@ class Drainer:
         self._settler.put(
             verdict.settle(one, outcome, queue=queue, elapsed=elapsed, random=random.random)
         )
-        self.want(queue.name)
+        serving.learn(one, outcome, elapsed)
+        self._again(serving, one)
         if one.discarding:
             self._look_at = min(self._look_at, time.monotonic() + UNDO_GAP)
 
@@ -339,7 +378,11 @@ class Drainer:
         self._begun -= written
         for one in batch:
             self._held.discard((one.claim.id, one.claim.lease))
-            self.want(one.claim.queue)  # Its lane has room again.
+            serving = self._serving[one.claim.queue]
+            if one.state == State.PENDING:
+                self.want(one.claim.queue)
+            else:
+                self._again(serving, one.claim)  # Its lane has room again.
 
     # ---- The end ----
 

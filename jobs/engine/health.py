@@ -23,6 +23,7 @@ from jobs.breaker import Breaker
 from jobs.engine import clean
 from jobs.engine.verdict import Settlement
 from jobs.registry import Queue
+from jobs.registry import queue as queue_named
 
 WHY_LENGTH = 180  # Of paused_why's 200, which has "breaker: " in front.
 
@@ -162,7 +163,7 @@ async def spare(
     The others take their `otherwise`. Two batches that are settled in the same moment may leave
     one each: nothing is locked for this.
     """
-    lanes = {_lane(one) for one in batch if one.otherwise is not None}
+    lanes = {lane_of(one) for one in batch if one.otherwise is not None}
     if not lanes:
         return batch
     given = orjson.dumps([{"tenant_id": tenant, "key": key} for tenant, key in lanes]).decode()
@@ -170,14 +171,17 @@ async def spare(
     shut: set[Lane] = {(tenant, key) for tenant, key in await cursor.fetchall()}
     left: list[Settlement] = []
     for one in batch:
-        left.append(one.otherwise if one.otherwise and _lane(one) in shut else one)
+        left.append(one.otherwise if one.otherwise and lane_of(one) in shut else one)
         if one.otherwise is not None:
-            shut.add(_lane(one))
+            shut.add(lane_of(one))
     return left
 
 
-def _lane(one: Settlement) -> Lane:
-    return one.claim.tenant_id, one.claim.lane
+def lane_of(one: Settlement) -> Lane:
+    """The lane that a settlement says something of: in a paced queue, the place it went to."""
+    claim = one.claim
+    paced = claim.destination is not None and queue_named(claim.queue).pace is not None
+    return claim.tenant_id, str(claim.destination) if paced else claim.lane
 
 
 def heard(settled: Sequence[Settlement], *, counting: bool) -> dict[Lane, Heard]:
@@ -187,7 +191,7 @@ def heard(settled: Sequence[Settlement], *, counting: bool) -> dict[Lane, Heard]
         well = one.well if counting else None
         if one.pause is None and well is None:
             continue
-        lane = said.setdefault(_lane(one), Heard())
+        lane = said.setdefault(lane_of(one), Heard())
         if one.pause is not None:
             lane.hold = max(lane.hold or 0.0, one.pause)
             lane.why = one.error or ""

@@ -32,7 +32,9 @@ exists (select 1 from {table} where state = 'discarding' and lease is null and d
 
 DEAD = """
 exists (select 1 from jobs_drainer where dead_at is not null
-        or beat_at < clock_timestamp() - interval '{stale} seconds')"""
+        or beat_at < clock_timestamp() - interval '{stale} seconds'),
+(select count(*) from jobs_drainer where dead_at is null
+ and beat_at >= clock_timestamp() - interval '{stale} seconds')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Seen:
     newest: Mapping[str, UUID | None]  # The work that was made last, going by its id.
     more_due: bool  # More than one look promotes.
     dead: bool
+    drainers: int  # That live.
 
 
 def look_statement(queues: Sequence[Queue]) -> str:
@@ -61,7 +64,7 @@ def look_statement(queues: Sequence[Queue]) -> str:
 async def look(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> Seen:
     """Promote and look. `connection` is in autocommit."""
     cursor = await connection.execute(look_statement(queues), prepare=False)
-    [(dead, *rest)] = await cursor.fetchall()
+    [(dead, drainers, *rest)] = await cursor.fetchall()
     answers = [rest[at : at + 4] for at in range(0, len(rest), 4)]
     by_queue = dict(zip((queue.name for queue in queues), answers, strict=True))
     return Seen(
@@ -71,4 +74,5 @@ async def look(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> See
         newest={name: row[3] for name, row in by_queue.items()},
         more_due=any(row[0] == PROMOTED_AT_ONCE for row in by_queue.values()),
         dead=bool(dead),
+        drainers=int(drainers),
     )

@@ -21,7 +21,7 @@ from psycopg import AsyncConnection
 
 from config.ids import uuid7
 from jobs.engine import clean
-from jobs.engine.health import Change, Lane
+from jobs.engine.health import Change, Lane, lane_of
 from jobs.engine.verdict import Settlement
 from jobs.registry import Queue
 from jobs.registry import kind as kind_named
@@ -63,7 +63,7 @@ async def tell(
 
 def _matters(one: Settlement, changes: Mapping[Lane, Change]) -> Iterator[Matter]:
     """What there is to tell on account of one work."""
-    lane = (one.claim.tenant_id, one.claim.lane)
+    lane = lane_of(one)
     if one.notice:
         why = clean.text(one.error or "", clean.LAST_ERROR_LENGTH)
         yield lane, one.notice, why, one.quiet

@@ -29,7 +29,7 @@ returning id, host, pid
 HELD = """
 select taken.id, taken.tenant_id, taken.lane, taken.lease, taken.attempts, taken.max_attempts,
   taken.forgiven, taken.losses, taken.state = 'discarding', taken.created_at,
-  greatest(d.beat_at, now() - interval '1 day'), taken.drainer {columns}
+  greatest(d.beat_at, now() - interval '1 day'), taken.drainer, {destination} {columns}
 from jobs_drainer d join {table} taken on taken.drainer = d.id {carried}
 where {which} limit {most}
 """
@@ -86,6 +86,7 @@ def held_statement(queue: Queue, which: str) -> str:
         table=queue.table,
         which=which,
         most=BATCH,
+        destination=columns.destination(queue.model),
         columns="".join(f', taken."{name}"' for name in queue.model.claimed)
         + (', carried."quiet"' if quiet else ""),
         carried=columns.joined(queue.model) if quiet else "",
@@ -94,7 +95,7 @@ def held_statement(queue: Queue, which: str) -> str:
 
 def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
     (id_, tenant, lane, lease, attempt, most, forgiven, losses, undo) = row[:9]
-    (created, beat, drainer) = row[9:12]
+    (created, beat, drainer, destination) = row[9:13]
     return Claim(
         queue=queue.name,
         id=id_,
@@ -111,6 +112,7 @@ def _claim(queue: Queue, row: Sequence[Any]) -> Claim:
         started_at=beat,  # The last that is known of its drainer, but on a day with a partition.
         drainer=drainer,
         deadline=0.0,
+        destination=destination,
         # And whether it is quiet, if it says so.
-        data=dict(zip((*queue.model.claimed, "quiet"), row[12:], strict=False)),
+        data=dict(zip((*queue.model.claimed, "quiet"), row[13:], strict=False)),
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from jobs.engine.claim import Cursor, Taken
+from jobs.engine.rooms import Place, Rooms, place_of
+from jobs.outcomes import Outcome
 from jobs.registry import Queue
 from jobs.steps import Claim
 
@@ -22,6 +24,7 @@ CHEAP = 0.02  # Seconds of fruitless claims in one round that need no rest.
 # found something, after one that did not, and while nobody says that there is anything new.
 REST_AFTER_SUCCESS, REST, REST_UNASKED = 1, 9, 99
 LONGEST_REST = 5.0  # Seconds.
+NEWS_REST = 0.05  # Seconds, once there is something new; or as long as the round took.
 
 
 @dataclass
@@ -37,7 +40,14 @@ class Serving:
     rests_until: float = 0.0
     unasked_until: float = 0.0  # Nothing is claimed before, unless there is something new.
     newest: UUID | None = None  # The queue's last work at the last look.
+    wakes_at: float = 0.0  # The end of the rest, should there be something new.
     timer: asyncio.TimerHandle | None = None  # It is to be claimed from then.
+    starved: bool = False  # It wanted to claim, and had no slot free.
+    rooms: Rooms | None = None  # In paced queues.
+
+    def __post_init__(self) -> None:
+        if self.queue.pace is not None:
+            self.rooms = Rooms(self.queue)
 
     @property
     def free(self) -> int:
@@ -63,6 +73,20 @@ class Serving:
         self.undoing += claim.discarding
         if claim.destination is not None:
             self.under_way[claim.destination] += 1
+        if self.rooms is not None:
+            self.rooms.begin(claim)
+
+    def learn(self, claim: Claim, outcome: Outcome, elapsed: float) -> None:
+        """Let a paced queue know what a try came to, `elapsed` seconds after its start."""
+        if self.rooms is not None:
+            self.rooms.end(claim, outcome, elapsed)
+
+    def opens_after(self, taken: Taken) -> float | None:
+        """Seconds until there may be more to claim where a claim took some, or found no room."""
+        places: set[Place] = set(taken.waiting)
+        places.update(place for one in taken.claims if (place := place_of(one)))
+        wait = None if self.rooms is None else self.rooms.wait(places)
+        return min((one for one in (wait, taken.after) if one is not None), default=None)
 
     def end(self, claim: Claim) -> None:
         """Count a work that has come to its end."""
@@ -77,13 +101,16 @@ class Serving:
 
         With few slots free it waits for more: a claim costs the same for many as for one.
         """
-        gap = 0.0 if self.free * 2 >= self.queue.slots else CLAIM_GAP
+        gap = CLAIM_GAP if self.rooms or self.free * 2 < self.queue.slots else 0.0
         return max(self.claimed_at + gap, self.rests_until) - time.monotonic()
 
     def has_news(self, *, promoted: int, newest: UUID | None) -> bool:
         """Whether a look that found pending works is a reason to claim."""
         known, self.newest = self.newest, newest
-        return promoted > 0 or newest != known or time.monotonic() >= self.unasked_until
+        if promoted > 0 or newest != known:
+            self.rests_until = min(self.rests_until, self.wakes_at)
+            return True
+        return time.monotonic() >= self.unasked_until
 
 
 @dataclass
@@ -100,7 +127,7 @@ class Round:
         self.serving.claimed_at = time.monotonic()
         if taken.claims:
             self.found = True
-        elif not taken.contended:
+        elif not taken.contended and not taken.waiting:
             self.fruitless += taken.took
         over = taken.exhausted or (taken.ended and self.came_round and not taken.claims)
         self.came_round = (self.came_round or taken.ended) and not taken.claims
@@ -112,5 +139,6 @@ class Round:
         times = REST_AFTER_SUCCESS if self.found else REST
         rest = times * cost if cost > CHEAP else 0.0
         self.serving.rests_until = now + min(rest, LONGEST_REST)
+        self.serving.wakes_at = now + max(NEWS_REST, cost)
         unasked = 0.0 if self.found else min(REST_UNASKED * cost, LONGEST_REST)
         self.serving.unasked_until = now + unasked

@@ -10,6 +10,7 @@ TENANTS_LOOKED_AT = 64
 LANES_LOOKED_AT = 8  # Of each tenant.
 WIDE_TENANTS, WIDE_LANES = 512, 64  # The one or the other, after a look that found nothing.
 NO_LIMIT = 2**31 - 1
+LEARNT_SECONDS = 600  # For so long what was learnt of a place is where others begin.
 PATIENCE = 30  # Seconds that a retry or a replay lets others' first tries go before it.
 
 ALIVE = """
@@ -43,22 +44,47 @@ looked as materialized (
        from l where l.key is not null)
     ) select key from l where key is not null limit {lanes}) lanes
   left join lateral (
-    select case when {paused_until} > now()
-      then extract(epoch from {paused_until} - now())::float8 end as paused,
-      {rate} as rate, {tokens} as tokens
+    select {paused} as paused, {rate} as rate, {tokens} as tokens
     from jobs_lane c where c.tenant_id = tenant.id and c.key = lanes.key limit 1) control on true
-),
+),{placed}
 open as materialized (
   select id, pg_try_advisory_xact_lock(hashtextextended('{table}:' || id, 7)) as mine
-  from (select distinct id from looked where paused is null and coalesce(tokens, 1) >= 1) claimable
+  from (select distinct id from {looked} looked
+        where paused is null and coalesce(tokens, 1) >= 1) claimable
 )
 select tenant.id, coalesce(open.mine, true), looked.key, looked.paused, looked.rate, looked.tokens
-from tenant left join looked on looked.id = tenant.id left join open on open.id = tenant.id
+  {place}
+from tenant left join {looked} looked on looked.id = tenant.id left join open on open.id = tenant.id
 order by tenant.id, looked.key
 """
 
+# Where the next work of each lane goes in a paced queue, and what that place's own row says: while
+# it is paused, so is the lane.
+PLACED = """
+placed as materialized (
+  select looked.id, looked.key, greatest(looked.paused, there.paused) as paused, looked.rate,
+    looked.tokens, next.destination, there.rate as place_rate, there.learnt_window,
+    there.learnt_rate
+  from looked
+  left join lateral (
+    select p.{column} as destination from {table} p
+    where p.state = 'pending' and p.tenant_id = looked.id and p.lane = looked.key
+    order by p.priority, p.id limit 1) next on true
+  left join lateral (
+    select {paused} as paused, {rate} as rate,
+      case when c.learnt_at > now() - interval '{learnt} seconds' then c.learnt_window end
+        as learnt_window,
+      case when c.learnt_at > now() - interval '{learnt} seconds' then c.learnt_rate end
+        as learnt_rate
+    from jobs_lane c where c.tenant_id = looked.id and c.key = next.destination limit 1) there
+    on true
+),"""
+PLACE = ", looked.destination, looked.place_rate, looked.learnt_window, looked.learnt_rate"
+
 # What a lane's own says and the operator says besides: the narrower holds (nulls say nothing).
 PAUSED_UNTIL = "greatest(c.paused_until, c.operator_paused_until)"
+PAUSED = f"""case when {PAUSED_UNTIL} > now()
+      then extract(epoch from {PAUSED_UNTIL} - now())::float8 end"""
 RATE = "least(c.rate, c.operator_rate)"
 WINDOW = "least(c.window, c.operator_window)"
 # What the bucket of a lane with a rate holds: a second's worth at most, but room for one.
@@ -92,10 +118,39 @@ NTH_THERE = "row_number() over (partition by turn.destination order by urgency, 
 THERE = """left join unnest(%(destinations)s::text[], %(under_way)s::int[]) away(name, n)
     on away.name = destination where nth_there <= {share} - coalesce(away.n, 0)"""
 
-TAKE = """
-with looked as (
+LOOKED = """
   select * from unnest(%(tenants)s::bigint[], %(lanes)s::text[])
-    with ordinality l(tenant_id, lane, place)
+    with ordinality l(tenant_id, lane, place)"""
+
+# A paced queue: each lane with the place where its next work goes. As many may start there as the
+# drainer's own pace leaves, and the place's row and its owner allow all drainers together.
+LOOKED_PLACED = """
+  select * from unnest(%(tenants)s::bigint[], %(lanes)s::text[], %(destinations)s::text[],
+    %(rooms)s::int[], %(mosts)s::int[]) with ordinality l(tenant_id, lane, there, room, most, place)
+),
+there as materialized (
+  select given.tenant_id, given.there, least(given.room,
+    case when control.paused_until > now() then 0
+         when control.trips > 0 then 1 - busy.n
+         else least(control.window, given.most) - busy.n end) as n
+  from (select distinct tenant_id, there, room, most from looked) given
+  left join lateral (
+    select {paused_until} as paused_until, {window} as window, c.trips from jobs_lane c
+    where c.tenant_id = given.tenant_id and c.key = given.there limit 1) control on true
+  cross join lateral (
+    select count(*) as n from {table} w
+    where w.state = 'processing' and w.tenant_id = given.tenant_id and w.{column} = given.there
+      and (control.trips > 0 or control.window is not null or given.most is not null)) busy"""
+PLACE_ROOM = """,
+    (select t.n from there t where t.tenant_id = l.tenant_id and t.there = l.there)"""
+# One tenant's campaigns share its place's room in turn.
+NTH_PLACED = """row_number() over (partition by turn.tenant_id, turn.destination
+    order by urgency, nth)"""
+PLACED_THERE = """join there t on t.tenant_id = allowed.tenant_id and t.there = allowed.destination
+    where nth_there <= t.n"""
+
+TAKE = """
+with looked as ({looked}
 ),
 room as materialized (
   select l.tenant_id, l.lane, l.place, control.tokens, control.at, least({quota},
@@ -188,14 +243,21 @@ from taken left join tenants_tenant t on t.id = taken.tenant_id {carried}
 
 def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_LOOKED_AT) -> str:
     """PICK for a queue, with its literal limits."""
+    paced, column = queue.pace is not None, queue.model.destination
+    placed = PLACED.format(
+        table=queue.table, column=column, paused=PAUSED, rate=RATE, learnt=LEARNT_SECONDS
+    )
     return PICK.format(
         alive=ALIVE,
         table=queue.table,
         tenants=int(tenants),
         lanes=int(lanes),
-        paused_until=PAUSED_UNTIL,
+        paused=PAUSED,
         rate=RATE,
         tokens=TOKENS,
+        placed=placed if paced else "",
+        looked="placed" if paced else "looked",
+        place=PLACE if paced else "",
     )
 
 
@@ -207,7 +269,8 @@ def quota(slots: int, lanes: int) -> int:
 def take(queue: Queue, *, slots: int, lanes: int, paced: bool) -> str:
     """TAKE for a queue, with its literal limits; `paced`: some of the lanes have a rate."""
     ordered = queue.model.ordered
-    destination = f'"{queue.model.destination}"' if queue.destination_slots else "null::text"
+    known = queue.pace is not None or queue.destination_slots
+    destination = f'"{queue.model.destination}"' if known else "null::text"
     return TAKE.format(
         table=queue.table,
         quota=quota(slots, lanes),
@@ -230,9 +293,19 @@ def take(queue: Queue, *, slots: int, lanes: int, paced: bool) -> str:
 
 def _of_destinations(queue: Queue) -> dict[str, str]:
     share, column = queue.destination_slots, queue.model.destination
+    if queue.pace is not None:
+        return {
+            "looked": LOOKED_PLACED.format(
+                table=queue.table, column=column, paused_until=PAUSED_UNTIL, window=WINDOW
+            ),
+            "destination_room": PLACE_ROOM,
+            "nth_there": NTH_PLACED,
+            "there": PLACED_THERE,
+        }
     if share is None:
-        return {"destination_room": "", "nth_there": "1", "there": ""}
+        return {"looked": LOOKED, "destination_room": "", "nth_there": "1", "there": ""}
     return {
+        "looked": LOOKED,
         "destination_room": DESTINATION_ROOM.format(table=queue.table, column=column, share=share),
         "nth_there": NTH_THERE,
         "there": THERE.format(share=share),
@@ -247,7 +320,8 @@ def take_undo(queue: Queue, *, slots: int) -> str:
 
 def _claimed(queue: Queue) -> str:
     model = queue.model
-    destination = f'taken."{model.destination}"' if model.destination else "null"
     return CLAIMED.format(
-        destination=destination, columns=columns.selected(model), carried=columns.joined(model)
+        destination=columns.destination(model),
+        columns=columns.selected(model),
+        carried=columns.joined(model),
     )

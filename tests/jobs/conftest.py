@@ -12,6 +12,7 @@ import pytest
 from django.db.models import Q
 from psycopg import AsyncConnection
 
+from campaigns.models import Message
 from jobs.engine import claim as claiming
 from jobs.engine import link, look, rescue, verdict
 from jobs.engine import settle as settling
@@ -22,13 +23,13 @@ from jobs.registry import queue
 from jobs.states import FINISHED
 from jobs.steps import Claim
 from tests.jobs.watching import watching
-from tests.works.models import Parcel, Telegram
+from tests.works.models import Missive, Parcel, Telegram
 from tests.works.steps import QUICK
 from webhooks.models import Delivery
 
 
 def served():
-    return [queue(name) for name in ("parcels", "telegrams", "jobs")]
+    return [queue(name) for name in ("parcels", "telegrams", "missives", "jobs")]
 
 
 _tenants = itertools.count(1_000_000)  # Numbers that no tenant's row has: works need none.
@@ -149,7 +150,7 @@ def fresh(work: Work) -> Work:
 
 def withdraw_everything() -> None:
     """Leave nothing to do of what tests before this one queued: drainers serve all tenants."""
-    for model in (Parcel, Telegram, Job, Delivery):
+    for model in (Parcel, Telegram, Missive, Job, Delivery, Message):
         rows = model.objects.using("operator")
         rows.filter(~Q(state__in=FINISHED)).update(state="cancelled", lease=None, drainer=None)
     Lane.objects.using("operator").all().delete()

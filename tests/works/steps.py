@@ -3,8 +3,21 @@
 import asyncio
 import os
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from jobs.outcomes import Exchange, Fail, Outcome, Retry, Snooze, Succeeded, Unknown
+from jobs.outcomes import (
+    Exchange,
+    Fail,
+    Outcome,
+    Retry,
+    Snooze,
+    Succeeded,
+    Throttled,
+    Unknown,
+    Withdrawn,
+)
+from jobs.pacing import Declared
 from jobs.retry import RetryPolicy
 from jobs.steps import Claim
 from tests.works.models import Trace
@@ -56,6 +69,10 @@ def outcome(word: str, argument: str) -> Outcome:
             return Snooze(float(argument), "not now")
         case "unknown":
             return Unknown("no answer")
+        case "throttle":
+            return Throttled(float(argument), "not so fast", notice="slower")
+        case "withdraw":
+            return Withdrawn("nobody wants it")
         case "patch":
             return Succeeded(patch={"result": argument})
         case "raise":
@@ -91,6 +108,10 @@ async def act_async(claim: Claim) -> Outcome:
         time.sleep(float(argument))
         word = "succeed"
     return outcome(word, argument)
+
+
+def pace_of(data: Mapping[str, Any]) -> Declared:
+    return Declared(data["rate"], data["most"], data["mode"])
 
 
 def hear(claim: Claim) -> Outcome:
