@@ -35,7 +35,7 @@ def test_send(*, campaign_id: UUID, phone: str, params: Mapping[str, str], actor
         if errors:
             raise InvalidTest(errors=errors)
         if campaign.content is None:  # What is sent is read from there.
-            Campaign.objects.filter(pk=campaign.pk, content=None).update(content=content)
+            Campaign.objects.filter(pk=campaign.pk, content__isnull=True).update(content=content)
         message = Message(
             tenant_id=campaign.tenant_id,
             campaign=campaign,

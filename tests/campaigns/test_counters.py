@@ -55,7 +55,7 @@ def test_lost_messages_are_unknown_and_counted_so(workshop):
     drainer = workshop.engine.drainer()
     workshop.engine.claim("messages", drainer=drainer)
     workshop.engine.silence(drainer)
-    workshop.engine.rescue()
+    workshop.rescue()
     assert agree(workshop, campaign)["unknown"] == 3
     workshop.work()
     assert state_of(workshop, campaign) == "completed"

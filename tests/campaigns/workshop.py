@@ -10,8 +10,9 @@ from campaigns import services
 from campaigns.models import Campaign, Message, Skip
 from campaigns.wishes import Wish
 from customers.models import Customer
+from jobs.engine import rescue
 from jobs.models import Job, Lane
-from jobs.registry import kind
+from jobs.registry import kind, queue
 from jobs.states import State
 from jobs.steps import Claim
 from tenants.context import tenant_context
@@ -166,6 +167,12 @@ class Workshop:
     def take(self, slots=8) -> list[Claim]:
         """Messages that go out now."""
         return self.engine.claim("messages", drainer=self.engine.drainer(), slots=slots)
+
+    def rescue(self) -> None:
+        """Close what drainers held that are dead."""
+        engine = self.engine
+        engine.run(rescue.declare_dead(engine.connection))
+        engine.run(rescue.close_lost(engine.connection, [queue("messages")]))
 
     def send(self, outcome, most=1000) -> int:
         """Let messages, as many as may go out, come to this; how many they were."""
