@@ -382,6 +382,7 @@ SLIPWAY: dict[str, Any] = {
         "customers.export": {"step": "customers.exporting.run"},
         "customers.sync": {"step": "customers.syncing.run", "policy": "customers.syncing.POLICY"},
         "customers.sync_due": {"step": "customers.sources.run_due"},
+        "customers.erase": {"step": "customers.erasing.run"},
         "campaigns.receipts": {"step": "campaigns.receipts.run"},
         "campaigns.generate": {
             "step": "campaigns.generating.run",
@@ -490,6 +491,8 @@ SLIPWAY: dict[str, Any] = {
             "before_drop": "webhooks.retention.keep_needed",
         },
     },
+    # Dotted paths of what erases a customer where else they are kept (customers.erasing.Eraser).
+    "ERASERS": ["campaigns.erasing.erase"],
     # What else is pruned, each a jobs.pruning.Sort.
     "PRUNED": ["webhooks.retention.KEPT_PAYLOADS", "webhooks.retention.EVENTS"],
     # What knows which works a queue lacks (jobs.replaying.Missing).

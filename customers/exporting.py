@@ -45,7 +45,7 @@ def begin(*, format: Import.Format, actor: str) -> Export:
     with transaction.atomic():
         made.save(force_insert=True)
         args = {"export": str(made.pk)}
-        enqueue(KIND, tenant_id=made.tenant_id, args=args, lane="exports")
+        enqueue(KIND, tenant_id=made.tenant_id, args=args, lane="exports", once=made.pk)
         record(actor=actor, target=f"export:{made.pk}", format=format)
     made.refresh_from_db()
     return made

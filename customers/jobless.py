@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from customers.models import Erasure, Import, Sync
+from customers.models import Erasure, Export, Import, Sync
 from jobs.models import Job
 from jobs.states import State
 
 _NOBODYS = (State.DEAD_LETTER, State.DISCARDING, State.DISCARDED, State.CANCELLED)
 
 
-def stuck(rows: Iterable[Import | Sync | Erasure]) -> set[UUID]:
+def stuck(rows: Iterable[Import | Export | Sync | Erasure]) -> set[UUID]:
     """Which of them. Each one's job has its id; once that is replayed, they go on where they were.
 
     In the tenant's context.

@@ -139,7 +139,7 @@ def _write(claim: Claim, found: Sync, page: Page) -> bool:
         written = upsert(taken, source=f"sync:{found.pk}")
         _reject(found, number, flaws)
         row.update(
-            cursor=page.cursor,
+            cursor="" if ended else page.cursor,
             # At pages 1, 2, 4, 8, …: any circle is found within a few of its rounds (Brent).
             mark=page.cursor if number & (number - 1) == 0 else found.mark,
             pages=number,

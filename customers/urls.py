@@ -1,6 +1,6 @@
 from django.urls import path
 
-from customers.views import consent, customers, exports, imports, sources
+from customers.views import consent, customers, erasures, exports, imports, sources
 
 urlpatterns = [
     path("v1/customers", customers.Customers.as_view(), name="customers"),
@@ -22,6 +22,8 @@ urlpatterns = [
         "v1/customers/sources/<str:source_id>/syncs/<str:sync_id>/rejected",
         sources.RejectedItems.as_view(),
     ),
+    path("v1/customers/erasures/<str:erasure_id>", erasures.OneErasure.as_view()),
     path("v1/customers/<str:customer_id>", customers.OneCustomer.as_view(), name="customer"),
     path("v1/customers/<str:customer_id>/consent", consent.ConsentLog.as_view()),
+    path("v1/customers/<str:customer_id>/erase", erasures.Erase.as_view()),
 ]

@@ -28,11 +28,11 @@ class ExportAnswer(TypedDict):
     finished_at: Moment | None
 
 
-def export_as_json(found: Export) -> ExportAnswer:
+def export_as_json(found: Export, *, stuck: bool = False) -> ExportAnswer:
     shown = format_id("exp", found.pk)
     return {
         "id": shown,
-        "status": found.status,
+        "status": "stuck" if stuck else found.status,
         "format": found.format,
         "rows": found.rows,
         "bytes": found.size,

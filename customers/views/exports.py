@@ -12,6 +12,7 @@ from config.lists import Page, page, read_cursor, read_limit, refuse_unknown_par
 from config.spreadsheets import CONTENT_TYPE
 from customers import exporting
 from customers.errors import ExportNotFound, ExportNotReady
+from customers.jobless import stuck
 from customers.models import Export, Import
 from customers.serializers.exports import ExportAnswer, ExportWish, export_as_json
 from tenants import files
@@ -34,9 +35,11 @@ class Exports(CallerView):
         limit = read_limit(request)
         found = Export.objects.order_by("-id")
         before = read_cursor(request, UUID)
-        found = found.filter(pk__lt=before) if before else found
+        rows = list((found.filter(pk__lt=before) if before else found)[: limit + 1])
+        dead = stuck(rows)
+        show = lambda row: export_as_json(row, stuck=row.pk in dead)  # noqa: E731
         place = lambda row: str(row.pk)  # noqa: E731
-        return Response(page(found[: limit + 1], limit=limit, show=export_as_json, place=place))
+        return Response(page(rows, limit=limit, show=show, place=place))
 
     def post(self, request: Request) -> Response:
         caller: Caller = request.caller  # type: ignore[attr-defined]
@@ -54,7 +57,8 @@ class OneExport(CallerView):
     answers = {"GET": ExportAnswer}
 
     def get(self, request: Request, export_id: str) -> Response:
-        return Response(export_as_json(_find(export_id)))
+        found = _find(export_id)
+        return Response(export_as_json(found, stuck=bool(stuck([found]))))
 
 
 class ExportedFile(CallerView):
