@@ -38,10 +38,12 @@ _EDGE = """
 select {place} from {table} where {of} and {place} > %(place)s order by {place}
 offset %(most)s limit 1
 """
+# `offset 0`: what the variables say is worked out once for each, however often it is asked for.
 _WRITE = """
 with judged as materialized (
-  select c.id as customer, c.phone, {params} as params, {missing} as missing, {reason} as reason
-  from {source} where {meant}
+  select c.id as customer, c.phone, v.params, v.missing, {reason} as reason
+  from {source} cross join lateral (select {params} as params, {missing} as missing offset 0) v
+  where {meant}
 ),
 made as (
   insert into campaigns_message
@@ -145,7 +147,7 @@ def _write(campaign: Campaign, most: int) -> bool:
     statement = _WRITE.format(
         params=said.params,
         missing=said.missing,
-        reason=audience.reason(said.missing),
+        reason=audience.reason("v.missing"),
         source=source.source,
         meant=f"{source.of} and {source.place} > %(place)s and {source.place} <= %(edge)s"
         f" and {source.meant}",

@@ -269,8 +269,17 @@ left join public.campaigns_provideraccount a on a.tenant_id = c.tenant_id and a.
     never_twice = True
     # What failed may be tried again; of what is unknown its tenant says so (campaigns.unknown).
     replayable = (State.DEAD_LETTER, State.UNKNOWN)
+    # A cancelled campaign sends no more, and who was erased cannot be written to.
+    replayable_if = """
+w.phone <> '' and not exists (select from public.campaigns_campaign c
+  where c.tenant_id = w.tenant_id and c.id = w.campaign_id and c.state = 'cancelled')
+"""
+    unreplayable: ClassVar[Mapping[str, str]] = {
+        "erased": "w.phone = ''",
+        "campaign_cancelled": "true",
+    }
     # Counts moves of messages in the transaction that makes them: over `moved`, which is
-    # (id uuid, before text, after text). Whoever makes nothing remain has the campaign finished, and
+    # (id uuid, before text, after text). Whoever makes nothing remain has the campaign finished;
     # whoever has something of a completed one tried again has it run again (campaigns.finishing).
     tally = """
 with change as (
@@ -297,7 +306,7 @@ with change as (
         then c.finished_at is null else c.state = 'completed' end as turned
 )
 insert into public.jobs_job (id, tenant_id, lane, kind, args, max_attempts)
-select gen_random_uuid(), tenant_id, 'jobs:' || tenant_id, 'campaigns.finish',
+select slipway.uuid7(), tenant_id, 'jobs:' || tenant_id, 'campaigns.finish',
   json_build_object('campaign', id), 5
 from counted where turned
 """

@@ -2,12 +2,11 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from django.db import connections
 
-from campaigns import generating
+from campaigns import generating, tending
 from jobs import services as jobs
 from jobs.models import DeadLetter
 from jobs.outcomes import Fail, Snooze, Succeeded
@@ -104,49 +103,58 @@ def test_cancelled_meanwhile_nothing_comes_of_it(workshop):
     assert not workshop.jobs("campaigns.materialise").exists()
 
 
-def test_slow_generators_take_only_so_many_of_a_process_threads(workshop, monkeypatch):
-    monkeypatch.setattr(generating, "AT_ONCE_OF_TENANT", 2)
-    workshop.add_many(1)
-    slow = [made(workshop, "slow", name=f"Slow {n}") for n in range(3)]
-    claims = workshop.claims()
-    assert len(claims) == 3
-
-    def run(claim):
-        try:
-            return generating.run(claim)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(3) as threads:
-        begun = [threads.submit(run, claim) for claim in claims[:2]]
-        while generating._rooms.taken.total() < 2:
-            threading.Event().wait(0.01)
-        assert threads.submit(run, claims[2]).result() == Snooze(1.0, "others are being generated")
-        other = replace(claims[2], tenant_id=claims[2].tenant_id)
-        assert other == claims[2]
-        generators.gate.set()
-        assert [future.result() for future in begun] == [Succeeded()] * 2
-    assert generating._rooms.taken.total() == 0
-    assert len(slow) == 3
-
-
-def test_a_slow_generator_delays_no_other_campaign(workshop):
-    workshop.add_many(1)
-    made(workshop, "slow")
-    quick = workshop.create(name="Quick")
-    slow_claim = workshop.claims()[0]
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(_run_apart, slow_claim)
-        claims = workshop.claims()
-        workshop.engine.hand_back(*claims)
-        workshop.work()
-        assert workshop.fresh(quick).state in {"running", "materialising"}
-        generators.gate.set()
-        waiting.result()
-
-
-def _run_apart(claim):
+def run_apart(claim):
+    """As a drainer's thread does."""
     try:
         return generating.run(claim)
     finally:
         connections.close_all()
+
+
+def until_under_way(count):
+    while generating._rooms.taken.total() < count:
+        threading.Event().wait(0.01)
+
+
+def test_slow_generators_of_a_tenant_take_only_so_many_threads(workshop):
+    workshop.add_many(1)
+    for n in range(generating.AT_ONCE_OF_TENANT + 1):
+        made(workshop, "slow", name=f"Slow {n}")
+    *begun, last = workshop.claims()
+    assert len(begun) == generating.AT_ONCE_OF_TENANT
+    with ThreadPoolExecutor(len(begun)) as threads:
+        running = [threads.submit(run_apart, claim) for claim in begun]
+        until_under_way(len(begun))
+        assert workshop.settle(last) == Snooze(1.0, "others are being generated")
+        generators.gate.set()
+        assert [future.result() for future in running] == [Succeeded()] * len(begun)
+    assert generating._rooms.taken.total() == 0
+
+
+def test_a_slow_generator_delays_no_other_campaign(workshop):
+    workshop.add_many(1)
+    slow = made(workshop, "slow")
+    claim = workshop.claim("campaigns.generate")
+    quick = workshop.create(name="Quick")
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(run_apart, claim)
+        until_under_way(1)
+        workshop.work()
+        states = workshop.fresh(quick).state, workshop.fresh(slow).state
+        generators.gate.set()
+        assert running.result() == Succeeded()
+    assert states == ("running", "materialising")
+
+
+def test_a_job_that_died_without_a_word_fails_its_campaign(workshops):
+    campaign = made(workshops, "friendly")
+    claim = workshops.claim("campaigns.generate")
+    workshops.engine.settle((claim, Fail("it was killed too often")))
+    assert workshops.fresh(campaign).state == "materialising"
+    assert tending.tend() == 1
+    found = workshops.fresh(campaign)
+    assert (found.state, found.reason) == ("failed", "it was killed too often")
+    assert tending.tend() == 0
+    jobs.replay(dead_letter=letter(workshops), actor=ACTOR, reason="the machine is back")
+    workshops.work()
+    assert workshops.fresh(campaign).state == "completed"  # There is nobody to write to.
