@@ -65,7 +65,7 @@ def _handler(replies: Replies) -> type[BaseHTTPRequestHandler]:
             if said is None:
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                self.connection.close()
+                self.close_connection = True
                 return
             status, text, more = said
             self.send_response(status)
