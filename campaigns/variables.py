@@ -6,7 +6,7 @@ when the audience is made, and kept with the message; it is never sent with a ga
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -195,10 +195,8 @@ def expression(
     blank = bind(BLANK, "text")
     said = {name: _said_sql(mapping[name], bind, blank, time_zone) for name in wanted}
     members = ", ".join(f"{bind(name, 'text')}, {sql}" for name, sql in said.items())
-    cases = [case for name, sql in said.items() for case in _missing_cases(name, sql, bind)]
-    if text is not None:
-        cases.append(_length_case(text, said))
-    return Expression(f"jsonb_build_object({members})", f"case {' '.join(cases)} end", parameters)
+    missing = _missing_sql(mapping, said, _length_sql(text, said), bind)
+    return Expression(f"jsonb_build_object({members})", missing, parameters)
 
 
 def _said_sql(source: Mapping[str, Any], bind: Bind, blank: str, time_zone: str) -> str:
@@ -229,17 +227,54 @@ def _readable_sql(field: Field, bind: Bind, time_zone: str) -> str:
     return value
 
 
-def _missing_cases(name: str, said: str, bind: Bind) -> Sequence[str]:
+def _missing_sql(
+    mapping: Mapping[str, Any], said: Mapping[str, str], length: str | None, bind: Bind
+) -> str:
+    """Why there is no message. First a cheap look, which most customers pass."""
+    # What is the same for everybody was looked at already.
+    asked = {name: sql for name, sql in said.items() if "value" not in mapping[name]}
+    fine = [_fine_sql(mapping[name], sql, bind) for name, sql in asked.items()]
+    fine += [f"{length} <= {TEXT_MOST}" if length else None]
+    looks = [look for look in fine if look]
+    if not looks:
+        return "null::text"
+    cases = [f"when {' and '.join(looks)} then null"]
+    for name, sql in asked.items():
+        too_long = bind(f"{name}: longer than {VALUE_MOST} characters", "text")
+        cases.append(f"when ({sql}) is null then {bind(name, 'text')}")
+        cases.append(f"when char_length({sql}) > {VALUE_MOST} then {too_long}")
+    if length:
+        too_long = f"'text: longer than {TEXT_MOST} characters'"
+        cases.append(f"when {length} > {TEXT_MOST} then {too_long}")
+    return f"case {' '.join(cases)} end"
+
+
+def _fine_sql(source: Mapping[str, Any], said: str, bind: Bind) -> str | None:
+    """True only if a variable says something, and not too much; None where it always does.
+
+    No column of a customer's but the attributes holds VALUE_MOST characters.
+    """
+    field = fields.read(source["field"], "")
+    assert isinstance(field, Field)  # noqa: S101 - check() was here before.
+    value, has_default = field.sql(bind), source.get("default") is not None
+    if field.kind is Kind.ATTRIBUTE:
+        # A text has no more characters than bytes, and a float no more than 330 of them.
+        small = f"coalesce(pg_column_size({value}) <= {VALUE_MOST // 2}, true)"
+        return small if has_default else f"char_length({said}) <= {VALUE_MOST}"
+    if has_default or field.always:
+        return None
+    # A first letter that can be seen.
     return (
-        f"when {said} is null then {bind(name, 'text')}",
-        f"when char_length({said}) > {VALUE_MOST}"
-        f" then {bind(f'{name}: longer than {VALUE_MOST} characters', 'text')}",
+        f"ascii({value}) between 33 and 126" if field.kind is Kind.TEXT else f"{value} is not null"
     )
 
 
-def _length_case(text: str, said: Mapping[str, str]) -> str:
-    rest = len(_VARIABLE.sub("", text))
-    found = _VARIABLE.findall(text)
+def _length_sql(text: str | None, said: Mapping[str, str]) -> str | None:
+    """How long the text becomes; None where it cannot be too long."""
+    if text is None:
+        return None
+    rest, found = len(_VARIABLE.sub("", text)), _VARIABLE.findall(text)
+    if rest + len(found) * VALUE_MOST <= TEXT_MOST:
+        return None
     lengths = [f"{found.count(name)} * char_length({sql})" for name, sql in said.items()]
-    too_long = f"{rest} + {' + '.join(lengths)} > {TEXT_MOST}"
-    return f"when {too_long} then 'text: longer than {TEXT_MOST} characters'"
+    return f"{rest} + {' + '.join(lengths)}"

@@ -162,11 +162,27 @@ def test_what_is_too_long_is_skipped_and_said_to_be(tenant, desk):
     found = said(tenant, mapping, "{{ a }}")
     assert found["short"][1] is None
     assert found["long"][1] == "a: longer than 1024 characters"
+    with_default = {"a": mapping["a"] | {"default": "x"}}
+    assert said(tenant, with_default, "{{ a }}")["short"][1] is None
+    assert said(tenant, with_default, "{{ a }}")["long"][1] == "a: longer than 1024 characters"
     text = "{{ a }}" * 3 + "y" * 1024
     params, missing = said(tenant, mapping, text)["short"]
     assert missing is None
     assert len(variables.render(text, params)) == 4096
     assert said(tenant, mapping, text + "y")["short"][1] == "text: longer than 4096 characters"
+
+
+BLANKS = ["", " ", "\u200b\u3000", "\x1f"]
+
+
+@pytest.mark.parametrize("name", ["Ada", "é", " Ada", "\u200bAda", "阿", *BLANKS])
+def test_a_column_that_says_nothing_is_missing_too(tenant, desk, name):
+    desk.add({"external_id": "one", "name": name})
+    mapping = {"a": {"field": "name"}, "b": {"field": "last_purchase_at"}}
+    params, missing = said(tenant, mapping, "{{ a }}")["one"]
+    assert missing == ("a" if name in BLANKS else None)
+    assert params["a"] == (name.strip("\u200b ") or None if name not in BLANKS else None)
+    assert said(tenant, mapping, "{{ b }} {{ a }}")["one"][1] == "b"
 
 
 def test_a_text_without_variables_needs_none(tenant, desk):
