@@ -20,8 +20,7 @@ from campaigns import accounts, services
 from campaigns.errors import AccountNotFound, CampaignNotFound, StaleCampaign
 from campaigns.models import Campaign, Message, ProviderAccount
 from config.ids import format_id
-from customers.models import Suppression
-from customers.suppressions import suppress
+from customers import consent
 from jobs.outcomes import Fail, Outcome, Succeeded
 from jobs.services import enqueue
 from jobs.states import State
@@ -52,7 +51,7 @@ def notice(claim: Claim) -> Outcome:
 
 
 def _account_refused(claim: Claim, args: Mapping[str, Any]) -> None:
-    account_id = UUID(args["lane"].removeprefix(_PREFIX))
+    account_id = _account_id(args)
     account = ProviderAccount.objects.filter(pk=account_id, deleted_at=None).first()
     if account is None or _came_too_late(claim, account.updated_at):
         return
@@ -95,8 +94,14 @@ def _opted_out(claim: Claim, args: Mapping[str, Any]) -> None:
             state=State.DEAD_LETTER,
             last_error=args["reason"],
         )
-    phones = set(messages.exclude(phone="").values_list("phone", flat=True))
-    suppress(phones=phones, actor=ACTOR, reason=Suppression.Reason.OPTED_OUT)
+    source = f"provider:{format_id('acc', _account_id(args))}"
+    for phone in set(messages.exclude(phone="").values_list("phone", flat=True)):
+        consent.withdraw(phone=phone, source=source)
+
+
+def _account_id(args: Mapping[str, Any]) -> UUID:
+    """The account whose lane the notice is about."""
+    return UUID(args["lane"].removeprefix(_PREFIX))
 
 
 def _came_too_late(claim: Claim, updated_at: datetime) -> bool:
