@@ -137,13 +137,25 @@ def _start(campaign: Campaign) -> None:
 
 def _write(campaign: Campaign, most: int) -> bool:
     """The next messages and skips, counted; whether these were the last."""
-    source = _source(campaign)
-    place = campaign.place or NOBODY
+    source, place = _source(campaign), campaign.place or NOBODY
     edge = _edge(source, place, most)
-    content = campaign.content or {}
-    said = variables.expression(
-        campaign.variables, text=content.get("text", ""), time_zone=campaign.time_zone
+    statement, values = _statement(campaign, source)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values | {"place": place, "edge": edge or EVERYBODY})
+        made, skipped = cursor.fetchone()
+    campaign.place = edge or place
+    campaign.total += made
+    campaign.skipped += skipped
+    Campaign.objects.filter(pk=campaign.pk).update(
+        place=campaign.place, total=campaign.total, skipped=campaign.skipped
     )
+    return edge is None
+
+
+def _statement(campaign: Campaign, source: Source) -> tuple[str, dict[str, Any]]:
+    """_WRITE for this campaign, and its parameters but `place` and `edge`."""
+    text = (campaign.content or {}).get("text", "")
+    said = variables.expression(campaign.variables, text=text, time_zone=campaign.time_zone)
     statement = _WRITE.format(
         params=said.params,
         missing=said.missing,
@@ -157,17 +169,8 @@ def _write(campaign: Campaign, most: int) -> bool:
         "lane": campaign.lane,
         "account": f"account:{campaign.account_id}",
         "tries": TRIES.attempts,
-        "place": place,
-        "edge": edge or EVERYBODY,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(statement, source.values | said.values | own)
-        made, skipped = cursor.fetchone()
-    counted = {"total": campaign.total + made, "skipped": campaign.skipped + skipped}
-    counted_place = edge or place
-    Campaign.objects.filter(pk=campaign.pk).update(place=counted_place, **counted)
-    campaign.total, campaign.skipped = counted["total"], counted["skipped"]
-    return edge is None
+    return statement, source.values | said.values | own
 
 
 def _edge(source: Source, place: UUID, most: int) -> UUID | None:
