@@ -79,8 +79,8 @@ class Window:
     lost: int = 0
     peak: int = 0  # and how many were under way at most.
 
-    def ended(self, latency: float, sign: Sign) -> None:
-        """Count one end in."""
+    def ended(self, latency: float, sign: Sign, *, rate: float | None) -> None:
+        """Count one end in, of works that start at `rate` a second; None: at none that is known."""
         if sign is Sign.LOST:
             self.lost += 1
         else:
@@ -88,9 +88,9 @@ class Window:
             self.answered += 1
         whole = self.peak if math.isinf(self.size) else self.size
         if self.answered + self.lost >= max(FEW, whole):
-            self._evaluate()
+            self._evaluate(rate or 0.0)
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, rate: float) -> None:
         used = min(self.size, self.peak)
         mean = self.seconds / self.answered if self.answered else None
         if mean is not None:
@@ -101,7 +101,8 @@ class Window:
             pass
         elif mean > SLOW * self.least + NOISE and self.peak >= self._known / 2:
             cut = max(LEAST_CUT, (SLOW * self.least + NOISE) / mean)
-            self.size, self.slow_start = max(1.0, used * cut), False
+            needed = rate * (self.least + CYCLE)  # By Little's law, at a place that is not crowded.
+            self.size, self.slow_start = max(1.0, needed, used * cut), False
         elif self.peak >= 0.7 * self.size:
             grown = self.size * SLOW_START if self.slow_start else self.size + math.sqrt(self.size)
             self.size = max(self.size + 1, grown)
@@ -279,7 +280,7 @@ class Adaptive:
         if sign is Sign.NOTHING:
             self.pacer.unasked(now)
         else:
-            self.window.ended(latency, sign)
+            self.window.ended(latency, sign, rate=self.pacer.rate)
             self.window.peak = max(self.window.peak, self.in_flight)
         if sign is Sign.ANSWERED:
             known = latency if self.latency is None else self.latency

@@ -37,7 +37,6 @@ log = structlog.get_logger(__name__)
 LONGEST_WAIT = 600.0  # Seconds until a lane opens that a timer is set for.
 POLL = 1.0  # Seconds between looks, give or take a fifth.
 LOOK_GAP = 0.05  # Seconds between looks that hints ask for.
-INTRODUCTION = 1.5  # Seconds in which the others hear of a new drainer: longer than a poll.
 PACE = 0.05  # Seconds between two claims for lanes that may have a work every so often.
 ROUNDS = 32  # Claims in a row from one queue before the others have their turn.
 SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody does.
@@ -81,7 +80,6 @@ class Drainer:
         self._wanted: set[str] = set()
         self._look_at = 0.0
         self._looked_at = 0.0
-        self._known_at = 0.0  # By then the others leave it its share of what is declared.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = False
 
@@ -103,8 +101,12 @@ class Drainer:
         self._stop_asked = True
         log.info("drainer_stopping", drainer=self.id, busy=self.busy)
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._halt)
+
+    def _halt(self) -> None:
+        """One call from the other thread: after the first of two the loop may be closed."""
+        self._stop.set()
+        self._wake.set()
 
     def want(self, name: str) -> None:
         """Claim from this queue soon. On the loop only."""
@@ -155,10 +157,8 @@ class Drainer:
             return row[0], row[1]
 
         self.id, most = await self._link.run(register)
-        self._known_at = time.monotonic() + INTRODUCTION
-        # Drainers begin at different tenants, and so seldom wait for the same lock.
         for serving in self._serving.values():
-            serving.cursor.tenant = random.randint(0, most)  # noqa: S311
+            serving.enter(most)
 
     async def _vital(self, part: Coroutine[Any, Any, None]) -> None:
         try:
@@ -232,15 +232,9 @@ class Drainer:
             if seen.runnable[name] and news:
                 self._wanted.add(name)
             if serving.rooms is not None:
-                await self._share(serving.rooms, seen.drainers)
+                await rooms.tend(serving.rooms, self._link, drainers=seen.drainers)
         pause = CLAIM_GAP if seen.more_due else POLL * random.uniform(0.8, 1.2)  # noqa: S311
         self._look_at = time.monotonic() + pause
-
-    async def _share(self, shared: rooms.Rooms, drainers: int) -> None:
-        """Keep to our share of what is declared, and leave what was learnt."""
-        shared.share(max(1, drainers))
-        if rows := shared.changes():
-            await self._link.run(partial(rooms.learn, rows=rows))
 
     async def _sweep(self) -> None:
         """Close what is ours by the database and unknown here.
@@ -273,7 +267,7 @@ class Drainer:
             serving.starved = serving.free <= 0
             if serving.starved or not self._beat.fresh:
                 return
-            if (seconds := max(serving.too_soon(), self._stranger(serving))) > 0:
+            if (seconds := serving.too_soon()) > 0:
                 self._later(seconds, serving)
                 return
             taken = await self._link.run(partial(self._claim, serving=serving))
@@ -299,12 +293,6 @@ class Drainer:
             under_way=serving.under_way,
             rooms=serving.rooms,
         )
-
-    def _stranger(self, serving: Serving) -> float:
-        """Seconds until the others keep to their share: else a pace would be exceeded meanwhile."""
-        if serving.rooms is None or serving.rooms.drainers == 1:
-            return 0.0
-        return self._known_at - time.monotonic()
 
     def _again(self, serving: Serving, one: Claim) -> None:
         """Claim from a queue of which a work has ended, as soon as there is room where it went."""

@@ -14,6 +14,7 @@ import orjson
 import structlog
 from psycopg import AsyncConnection
 
+from jobs.engine.link import Link
 from jobs.outcomes import Outcome, Retry, Snooze, Throttled, Unknown, Withdrawn
 from jobs.pacing import Control, Declared, Learnt, Sign, control
 from jobs.registry import Queue
@@ -189,6 +190,13 @@ def sign(outcome: Outcome) -> Sign:
         case Retry() if outcome.exchange is None:
             return Sign.NOTHING
     return Sign.ANSWERED
+
+
+async def tend(rooms: Rooms, link: Link, *, drainers: int) -> None:
+    """Keep to our share of what is declared, and leave what was learnt."""
+    rooms.share(max(1, drainers))
+    if rows := rooms.changes():
+        await link.run(lambda connection: learn(connection, rows))
 
 
 async def learn(connection: AsyncConnection[Any], rows: Sequence[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ round in proportion to what it cost; lanes that can be served cost no rest.
 """
 
 import asyncio
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ CHEAP = 0.02  # Seconds of fruitless claims in one round that need no rest.
 # found something, after one that did not, and while nobody says that there is anything new.
 REST_AFTER_SUCCESS, REST, REST_UNASKED = 1, 9, 99
 LONGEST_REST = 5.0  # Seconds.
+INTRODUCTION = 1.5  # Seconds in which the others hear of a new drainer: longer than a poll.
 NEWS_REST = 0.05  # Seconds, once there is something new; or as long as the round took.
 
 
@@ -44,10 +46,17 @@ class Serving:
     timer: asyncio.TimerHandle | None = None  # It is to be claimed from then.
     starved: bool = False  # It wanted to claim, and had no slot free.
     rooms: Rooms | None = None  # In paced queues.
+    known_at: float = 0.0  # By then the other drainers leave this one its share of a pace.
 
     def __post_init__(self) -> None:
         if self.queue.pace is not None:
             self.rooms = Rooms(self.queue)
+
+    def enter(self, most: int) -> None:
+        """Begin, as a drainer that nobody knows yet; `most` is the last tenant's id."""
+        # Drainers begin at different tenants, and so seldom wait for the same lock.
+        self.cursor.tenant = random.randint(0, most)  # noqa: S311
+        self.known_at = time.monotonic() + INTRODUCTION
 
     @property
     def free(self) -> int:
@@ -102,7 +111,9 @@ class Serving:
         With few slots free it waits for more: a claim costs the same for many as for one.
         """
         gap = CLAIM_GAP if self.rooms or self.free * 2 < self.queue.slots else 0.0
-        return max(self.claimed_at + gap, self.rests_until) - time.monotonic()
+        shared = self.rooms is not None and self.rooms.drainers > 1
+        begins_at = max(self.rests_until, self.known_at if shared else 0.0)
+        return max(self.claimed_at + gap, begins_at) - time.monotonic()
 
     def has_news(self, *, promoted: int, newest: UUID | None) -> bool:
         """Whether a look that found pending works is a reason to claim."""

@@ -10,6 +10,7 @@ from jobs.registry import queue
 from tests import settings as run
 
 TENANTS, EACH = 500, 40
+CROWDED = ("works_parcel", "works_telegram", "works_missive")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def crowd(django_db_blocker):
     with psycopg.connect(
         run.postgres.conninfo(run.DATABASE_NAME, "postgres"), autocommit=True
     ) as connection:
-        for table in ("works_parcel", "works_telegram"):
+        for table in CROWDED:
             connection.execute(
                 f"insert into {table} (id, tenant_id, lane, max_attempts, state, due_at)"
                 " select gen_random_uuid(), 9000000 + mod(n, %s), 'crowd:' || mod(n, %s), 3,"
@@ -28,7 +29,7 @@ def crowd(django_db_blocker):
             )
             connection.execute(f"vacuum analyze {table}")
         yield connection
-        for table in ("works_parcel", "works_telegram"):
+        for table in CROWDED:
             connection.execute(f"delete from {table} where tenant_id >= 9000000")
             connection.execute(f"vacuum analyze {table}")
 
@@ -148,6 +149,23 @@ def test_claiming_deliveries_scans_neither_them_nor_what_they_carry(engine, deli
     assert {"webhooks_event", "webhooks_endpoint"} <= looked_at
     undo = plan(engine, sql.take_undo(served, slots=8), {"drainer": 1})
     assert not scanned(undo)
+
+
+def test_a_paced_queue_finds_its_places_and_what_is_under_way_there_by_index(engine, crowd):
+    served, tenants = queue("missives"), range(9_000_000, 9_000_064)
+    assert not scanned(plan(engine, sql.pick(served), PICKED))
+    values = {
+        "drainer": 1,
+        "tenants": list(tenants),
+        "lanes": [f"crowd:{tenant - 9_000_000}" for tenant in tenants],
+        "destinations": ["there"] * 64,
+        "rooms": [5] * 64,
+        "mosts": [10] * 64,
+    }
+    nodes = plan(engine, sql.take(served, slots=64, lanes=64, paced=False), values)
+    assert not scanned(nodes)
+    used = {node.get("Index Name") for node in nodes}
+    assert {"missive_runnable", "missive_processing", "lane_key"} <= used
 
 
 @pytest.mark.parametrize("name", ["parcels", "telegrams"])

@@ -47,13 +47,13 @@ with change as (
   returning change.tenant_id, b.lane, b.ended = b.total as over
 )
 insert into jobs_job (id, tenant_id, lane, kind, args, max_attempts)
-select gen_random_uuid(), tenant_id, 'jobs:' || tenant_id, 'notice',
+select slipway.uuid7(), tenant_id, 'jobs:' || tenant_id, 'notice',
   json_build_object('what', 'over', 'lane', lane), 3
 from counted where over
 """
 
     act = models.CharField(max_length=200, default="succeed", db_default="succeed")
-    goes_to = models.CharField(max_length=50, default="there", db_collation="C")
+    goes_to = models.CharField(max_length=50, default="there", db_default="there", db_collation="C")
     rate = models.FloatField(null=True)
     most = models.IntegerField(null=True)
     mode = models.CharField(max_length=10, default="adaptive", db_default="adaptive")

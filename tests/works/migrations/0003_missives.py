@@ -85,7 +85,12 @@ class Migration(migrations.Migration):
                 ),
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
                 ("act", models.CharField(db_default="succeed", default="succeed", max_length=200)),
-                ("goes_to", models.CharField(db_collation="C", default="there", max_length=50)),
+                (
+                    "goes_to",
+                    models.CharField(
+                        db_collation="C", db_default="there", default="there", max_length=50
+                    ),
+                ),
                 ("rate", models.FloatField(null=True)),
                 ("most", models.IntegerField(null=True)),
                 (
