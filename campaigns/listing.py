@@ -39,7 +39,8 @@ def listed(
     rows = Message.objects.filter(campaign_id=campaign_id).order_by("-id")
     rows = rows.filter(pk__lt=before) if before else rows
     if phone is not None:
-        found = rows.filter(phone=phone, test=False).exclude(phone="")
+        # At most one, and without an order its index is the obvious way there.
+        found = rows.filter(phone=phone, test=False).exclude(phone="").order_by()
         return Listed(found.filter(state__in=states) if states else found, None)
     if states is None:
         return Listed(rows[:most], None)

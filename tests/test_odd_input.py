@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from config.limits import Limit
 from config.openapi import document
 from config.wsgi import application
+from tests.campaigns.brought import campaign as running_campaign
 from tests.onboarding.world import fresh_address
 from tests.people import APEX, bearer, platform_key, tenant_key
 
@@ -114,7 +115,10 @@ class World:
         brought = self.send_file("/v1/customers/imports", b"external_id\nodd\n")
         segment = self.call("post", "/v1/segments", SEGMENT, caller="tenant").json()
         template = self.call("post", "/v1/templates", TEMPLATE, caller="tenant").json()
+        campaign = running_campaign(tenant, content=None)
         self.known = {
+            "account_id": f"acc_{campaign.account_id}",
+            "campaign_id": f"cmp_{campaign.pk}",
             "segment_id": segment["id"],
             "template_id": template["id"],
             "customer_id": made.json()["id"],
