@@ -3,7 +3,8 @@
     python -m tests.chaos.mailing '{"url": "http://127.0.0.1:1", "sender": "s", "counts": [20, 10]}'
 
 A tenant with an account at that sandbox, and of as many messages as `counts` say one running
-campaign each; it prints their ids. Of the customers each tenth has opted out since.
+campaign each, whose lane is shut until somebody opens it; it prints their ids. Of the customers
+each tenth has opted out since.
 """
 
 import json
@@ -45,6 +46,7 @@ def campaign(account, nth: int, count: int):
 
     from campaigns.models import Campaign, Message
     from customers.models import Customer
+    from jobs.models import Lane
 
     now = timezone.now()
     made = Campaign.objects.create(
@@ -52,6 +54,9 @@ def campaign(account, nth: int, count: int):
         content={"text": "Hello {{ name }}", "external_name": "", "language": "en"},
         materialised_at=now, started_at=now,
     )  # fmt: skip
+    Lane.objects.using("operator").create(
+        tenant_id=TENANT, key=made.lane, paused_until="9999-12-31T00:00Z"
+    )
     customers = [
         Customer(
             name=f"Ada {n}", phone=f"+4930{nth}{n:06}",
