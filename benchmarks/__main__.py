@@ -26,6 +26,10 @@ MEASUREMENTS = {
     "fairness": "benchmarks.fairness",
     "publish": "benchmarks.publishing",
     "import": "benchmarks.importing",
+    "coordinate": "benchmarks.campaigns.coordinating",
+    "campaign": "benchmarks.campaigns.sending",
+    "neighbours": "benchmarks.campaigns.neighbours",
+    "audience": "benchmarks.campaigns.audience",
     "idle": "benchmarks.idle",
 }
 

@@ -19,6 +19,9 @@ class Size:
     flood: int  # Deliveries of one tenant that are in the way of others'.
     of_bystander: int  # Events of each of these others, in a round.
     imported: int  # Customers, of one file.
+    recipients: int  # Of one campaign,
+    capped: int  # and of one at a provider that takes only so many a second.
+    audience: int  # Customers of a tenant; a campaign means every fifth.
 
 
 FULL = Size(
@@ -34,6 +37,9 @@ FULL = Size(
     flood=100_000,
     of_bystander=10,
     imported=100_000,
+    recipients=3_000,
+    capped=4_000,
+    audience=1_000_000,
 )
 QUICK = Size(
     rounds=3,
@@ -48,4 +54,7 @@ QUICK = Size(
     flood=10_000,
     of_bystander=4,
     imported=20_000,
+    recipients=1_500,
+    capped=1_600,
+    audience=100_000,
 )
