@@ -121,22 +121,22 @@ def home_of(account_id: UUID) -> TenantRef | None:
     return None if row is None else TenantRef(*row)
 
 
-def take(account: ProviderAccount, *, headers: Mapping[str, str], body: bytes) -> bool:
-    """Have the receipts of a callback applied; whether its signature is the account's.
+def take(account: ProviderAccount, *, headers: Mapping[str, str], body: bytes) -> int | None:
+    """Have the receipts of a callback applied; how many, None where the signature is no good.
 
     `headers` by their names in lower case. Raises BadCallback for what cannot be read,
     CredentialsLost.
     """
     opened, named = clear(account), provider(account.provider)
     if not named.genuine(opened, headers, body):
-        return False
+        return None
     told = [_as_json(receipt) for receipt in named.receipts(opened, headers, body)]
     if told:
         args = {"account": str(account.pk), "receipts": told}
         # A lane of their own: a campaign's many must not hold up its tenant's other jobs.
         lane = f"receipts:{account.pk}"
         enqueue(KIND, tenant_id=require_tenant().id, args=args, lane=lane)
-    return True
+    return len(told)
 
 
 def run(claim: Claim) -> Outcome:

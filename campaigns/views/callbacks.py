@@ -1,5 +1,7 @@
 """Where providers tell what became of messages: public, signed, and light."""
 
+from typing import TypedDict
+
 import structlog
 from django.http import HttpResponse
 from rest_framework.request import Request
@@ -8,13 +10,19 @@ from campaigns import accounts, receipts
 from campaigns.errors import AccountNotFound, BadSignature
 from campaigns.providers import provider
 from config import limits
-from config.api import LeanAPIView, read_body
+from config.api import LeanAPIView, answer, read_body
 from config.ids import parse_id
 from tenants.context import TenantRef, tenant_context
 
 MOST_BODY = 256 * 1024  # Bytes.
 CALLBACK = "callback"  # Limits, by client: of all, and of what no account's secret has signed.
 REFUSED = "callback-refused"
+
+
+class TakenAnswer(TypedDict):
+    """A callback that was taken in: how many receipts it brought."""
+
+    receipts: int
 
 
 class Callback(LeanAPIView):
@@ -24,7 +32,7 @@ class Callback(LeanAPIView):
     """
 
     strangers_limit = CALLBACK
-    answers = {"POST": {200: None}, "GET": {(200, "text/plain"): None}}
+    answers = {"POST": TakenAnswer, "GET": {(200, "text/plain"): str}}
 
     def post(self, request: Request, account_id: str) -> HttpResponse:
         body = read_body(request, limit=MOST_BODY)
@@ -32,10 +40,12 @@ class Callback(LeanAPIView):
         with tenant_context(_home(request, account_id)) as tenant:
             structlog.contextvars.bind_contextvars(tenant_id=tenant.id)
             account = accounts.find(parse_id("acc", account_id))
-            if not receipts.take(account, headers=headers, body=body):
-                limits.take_for_address(request, REFUSED)
-                raise BadSignature
-        return HttpResponse(status=200)
+            taken = receipts.take(account, headers=headers, body=body)
+        if taken is None:
+            limits.take_for_address(request, REFUSED)
+            raise BadSignature
+        shown: TakenAnswer = {"receipts": taken}
+        return answer(shown)
 
     def get(self, request: Request, account_id: str) -> HttpResponse:
         with tenant_context(_home(request, account_id)):
