@@ -378,7 +378,7 @@ def crowd(desk):
     """A campaign with a message in every state, and a test."""
     one = brought.campaign(desk.tenant, total=len(State))
     made = [brought.message(one, n, state=state) for n, state in enumerate(State)]
-    made.append(brought.message(one, 0, test=True, lane=f"campaign-test:{one.pk}"))
+    made.append(brought.message(one, 5, test=True, lane=f"campaign-test:{one.pk}"))
     one.made = [f"msg_{row.pk}" for row in reversed(made)]
     one.path = f"/campaigns/cmp_{one.pk}/messages"
     return one
