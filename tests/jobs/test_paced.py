@@ -346,10 +346,11 @@ def test_a_huge_backlog_leaves_slots_to_others_whose_first_work_starts_at_once(e
 
 def test_a_loop_keeps_to_a_rate_by_timers_of_its_own(engine):
     works = engine.add(Missive, 100, rate=80.0)
+    ours = Missive.objects.using("operator").filter(tenant_id=works[0].tenant_id)
     began = []
 
     def done(*_):
-        ended = Missive.objects.using("operator").filter(state="succeeded").count()
+        ended = ours.filter(state="succeeded").count()
         if ended and not began:
             began.append((time.monotonic(), ended))
         return ended == len(works)
@@ -357,7 +358,7 @@ def test_a_loop_keeps_to_a_rate_by_timers_of_its_own(engine):
     drain(done, name="missives", seconds=30, tenant_window=None)
     seconds, ended = time.monotonic() - began[0][0], len(works) - began[0][1]
     # How close it comes is shown in virtual time; polls alone would come to 12 a second.
-    assert 20 <= ended / seconds <= 85
+    assert 30 <= ended / seconds <= 85
 
 
 def test_a_new_drainer_waits_until_the_others_leave_it_its_share(engine, monkeypatch):
