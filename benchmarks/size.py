@@ -54,7 +54,7 @@ QUICK = Size(
     flood=10_000,
     of_bystander=4,
     imported=20_000,
-    recipients=1_500,
+    recipients=3_000,
     capped=1_600,
     audience=100_000,
 )

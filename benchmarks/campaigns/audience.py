@@ -40,7 +40,7 @@ def measure(stack: Stack, size: Size) -> Iterator[Row]:
     with office(stack, "audience") as place:
         (tenant,) = place.tenants(1, customers=size.audience)
         place.superuser.execute("vacuum analyze pool.customers_customer")
-        account = place.account(tenant, latency=0.1)
+        account = place.account(tenant, {})
         bare = _bare(place, account)
         with (
             stack.web(place.database, workers=1, threads=2) as (port, _),

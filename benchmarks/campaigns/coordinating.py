@@ -95,7 +95,7 @@ def _wait_for_worker(place: Office) -> None:
 
 
 def _requests(stack: Stack, place: Office) -> Iterator[bytes]:
-    accounts = [place.account(tenant) for tenant in place.tenants(TENANTS, customers=CUSTOMERS)]
+    accounts = [place.account(tenant, {}) for tenant in place.tenants(TENANTS, customers=CUSTOMERS)]
     for number, account in zip(count(), cycle(accounts)):
         if number % EACH_TENTH:
             yield _request(stack, account, "GET", "/v1/templates?limit=1", b"")

@@ -94,13 +94,13 @@ class Office:
     def account(
         self,
         tenant: int,
+        profile: dict[str, Any],
         *,
         rate: float | None = None,
         slots: int | None = None,
         mode: str = "adaptive",
-        **profile: Any,
     ) -> "Account":
-        """An account of a tenant's, whose sender the sandbox treats like this."""
+        """An account of a tenant's, and how the sandbox treats its sender."""
         account = Account(self, tenant, uuid4(), uuid4().hex)
         self.ask("PUT", f"/control/accounts/{account.sender}", profile)
         self.superuser.execute(
