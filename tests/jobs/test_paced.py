@@ -103,6 +103,17 @@ def test_lanes_of_one_place_share_its_window_in_turn(engine, paced):
     assert one.claim().claims == []
 
 
+def test_where_there_is_room_for_one_each_lane_has_its_chance(engine, paced):
+    one, tenant, served = paced(), engine.tenant(), Counter()
+    campaigns(engine, tenant, most=1)
+    for _ in range(20):
+        claims = one.claims()
+        served.update(claim.lane for claim in claims)
+        one.end(claims, Succeeded())
+    assert served.total() == 20
+    assert len(served) == 2
+
+
 def test_places_do_not_share(engine, paced):
     one, tenant = paced(), engine.tenant()
     for n in range(2):
@@ -359,6 +370,13 @@ def test_a_loop_keeps_to_a_rate_by_timers_of_its_own(engine):
     seconds, ended = time.monotonic() - began[0][0], len(works) - began[0][1]
     # How close it comes is shown in virtual time; polls alone would come to 12 a second.
     assert 30 <= ended / seconds <= 85
+
+
+def test_a_loop_goes_on_beyond_its_first_window(engine):
+    works = engine.add(Missive, 45)
+    ours = Missive.objects.using("operator").filter(tenant_id=works[0].tenant_id)
+    drain(lambda *_: ours.filter(state="succeeded").count() == 45, name="missives")
+    assert row(works[0].tenant_id) is None or row(works[0].tenant_id).learnt_window >= 10
 
 
 def test_a_new_drainer_waits_until_the_others_leave_it_its_share(engine, monkeypatch):
