@@ -51,6 +51,8 @@ class ProviderAccount(TenantOwned):
     )
     paused_reason = models.CharField(max_length=200, blank=True, default="")
     verified_at = models.DateTimeField(null=True)  # The provider took the credentials.
+    # Since when it leads where it does: another provider knows nothing of what went before.
+    led_at = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now())
     updated_at = models.DateTimeField(db_default=Now())
     deleted_at = models.DateTimeField(null=True)
@@ -164,6 +166,7 @@ class Campaign(TenantOwned):
     # {"from": "21:00", "until": "08:00"} in time_zone; None: at any hour.
     quiet_hours = models.JSONField(null=True)
     time_zone = models.CharField(max_length=64, default="UTC")
+    quiet_from = models.DateTimeField(null=True)  # The next quiet hours, while it sends.
     # {"after": seconds, "template": id, "variables": …, …}: to those who did not read it.
     follow_up = models.JSONField(null=True)
     parent = models.ForeignKey(
@@ -215,6 +218,8 @@ class Campaign(TenantOwned):
                     ]
                 ),
             ),
+            # campaigns.unknown: of whom nobody can tell.
+            models.Index(fields=["tenant"], name="campaign_unsure", condition=Q(unknown__gt=0)),
         ]
 
     def __str__(self) -> str:
@@ -350,12 +355,6 @@ from counted where turned
                 fields=["tenant", "provider_id"],
                 name="message_provider_id",
                 condition=~Q(provider_id=""),
-            ),
-            # Erasure of one customer.
-            models.Index(
-                fields=["tenant", "customer_id"],
-                name="message_customer",
-                condition=Q(customer_id__isnull=False),
             ),
             # jobs.pruning: what was finished longest ago.
             models.Index(

@@ -71,6 +71,10 @@ class Migration(migrations.Migration):
                 ("paused_reason", models.CharField(blank=True, default="", max_length=200)),
                 ("verified_at", models.DateTimeField(null=True)),
                 (
+                    "led_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
                 ),
@@ -159,6 +163,7 @@ class Migration(migrations.Migration):
                 ("send_until", models.DateTimeField(null=True)),
                 ("quiet_hours", models.JSONField(null=True)),
                 ("time_zone", models.CharField(default="UTC", max_length=64)),
+                ("quiet_from", models.DateTimeField(null=True)),
                 ("follow_up", models.JSONField(null=True)),
                 (
                     "on_unknown",
@@ -468,11 +473,6 @@ class Migration(migrations.Migration):
                         name="message_provider_id",
                     ),
                     models.Index(
-                        condition=models.Q(("customer_id__isnull", False)),
-                        fields=["tenant", "customer_id"],
-                        name="message_customer",
-                    ),
-                    models.Index(
                         condition=models.Q(("finished_at__isnull", False)),
                         fields=["finished_at"],
                         name="message_finished",
@@ -531,6 +531,14 @@ class Migration(migrations.Migration):
                 ),
                 fields=["tenant", "account"],
                 name="campaign_live",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="campaign",
+            index=models.Index(
+                condition=models.Q(("unknown__gt", 0)),
+                fields=["tenant"],
+                name="campaign_unsure",
             ),
         ),
         migrations.AddConstraint(
