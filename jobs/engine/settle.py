@@ -122,7 +122,8 @@ async def _settle_without(
     claim, said = settlement.claim, _said(error)
     log.error("settlement_refused", queue=claim.queue, work=str(claim.id), error=said)
     try:
-        return await _commit(connection, [unsettled(settlement, said)])
+        queue = queue_named(claim.queue)
+        return await _commit(connection, [unsettled(settlement, said, queue=queue)])
     except psycopg.Error as again:
         if _is_passing(again):
             raise

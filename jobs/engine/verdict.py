@@ -79,7 +79,7 @@ def settle(
     except Exception as error:  # A step may return anything, whatever its types say.
         log.exception("outcome_unsettled", queue=claim.queue, work=str(claim.id))
         why = f"the step's outcome cannot be settled: {clean.said(error)}"
-        judged = _dead(claim, why, None, DeadLetter.Reason.FAILED)
+        judged = _unwritten(claim, why, queue)
     judged.duration_ms = min(int(elapsed * 1000), 2**31 - 1)
     if judged.otherwise is not None:
         judged.otherwise.duration_ms = judged.duration_ms
@@ -119,6 +119,7 @@ def _judge(
                 error=_text(outcome.error),
                 came=Attempt.Came.UNKNOWN,
                 well=False,
+                notice=_word(outcome.notice),
                 **_exchange(outcome.exchange),
             )
         case Unknown():
@@ -126,12 +127,7 @@ def _judge(
             return _retry(claim, again, queue.policy(claim), random, elapsed)
         case Retry():
             return _retry(claim, outcome, queue.policy(claim), random, elapsed)
-    return _dead(
-        claim,
-        f"the step returned {type(outcome).__name__}, not an outcome",
-        None,
-        DeadLetter.Reason.FAILED,
-    )
+    return _unwritten(claim, f"the step returned {type(outcome).__name__}, not an outcome", queue)
 
 
 def hand_back(claim: Claim) -> Settlement:
@@ -158,13 +154,11 @@ def lose(claim: Claim, *, queue: Queue, error: str | None = None) -> Settlement:
     return Settlement(claim, state, delay=0.0, error=error, lost=True, came=Attempt.Came.LOST)
 
 
-def unsettled(settlement: Settlement, error: str) -> Settlement:
+def unsettled(settlement: Settlement, error: str, *, queue: Queue) -> Settlement:
     """What to write in place of a settlement whose data the database refused."""
-    claim = settlement.claim
     if settlement.patch:
-        return _dead(
-            claim, f"its result could not be written: {error}", None, DeadLetter.Reason.FAILED
-        )
+        why = f"its result could not be written: {error}"
+        return _unwritten(settlement.claim, why, queue)
     return replace(
         settlement,
         error=settlement.error and f"unwritable error: {error}",
@@ -174,6 +168,17 @@ def unsettled(settlement: Settlement, error: str) -> Settlement:
         pause=None,
         notice=None,
     )
+
+
+def _unwritten(claim: Claim, error: str, queue: Queue) -> Settlement:
+    """It came to its end, and what it came to cannot be kept.
+
+    What must not happen twice has perhaps been done: it is not dead, or a replay would do it again.
+    """
+    if queue.model.never_twice and not claim.discarding:
+        came = Attempt.Came.UNKNOWN
+        return Settlement(claim, State.UNKNOWN, delay=0.0, error=f"lost: {_text(error)}", came=came)
+    return _dead(claim, error, None, DeadLetter.Reason.FAILED)
 
 
 def _retry(

@@ -4,13 +4,15 @@ import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from jobs import partitions
 from jobs.engine import verdict
 from jobs.models import Attempt, DeadLetter
 from jobs.outcomes import Exchange, Fail, Retry, Snooze, Succeeded, Unknown, Withdrawn
 from tenants.models import AuditEntry
 from tests.jobs.conftest import attempts_of, fresh, letter_of
-from tests.works.models import Telegram
+from tests.works.models import Missive, Telegram
 
 EXCHANGE = Exchange({"method": "POST", "url": "https://a.test/"}, {"status": 503, "body": "no"})
 
@@ -115,6 +117,24 @@ def test_unknown_is_a_state_only_where_nothing_may_happen_twice(engine):
     [(parcel, claim)] = claimed(engine)
     engine.settle((claim, Unknown("no answer")))
     assert fresh(parcel).state == "failed"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Succeeded(patch={"act": "x" * 201}), Succeeded(patch={"act": object()}), None],
+    ids=["refused-by-the-database", "not-to-be-encoded", "no-outcome"],
+)
+def test_what_is_done_once_is_unknown_where_its_result_cannot_be_written(engine, outcome):
+    works = engine.add(Missive, 2)
+    claims = engine.claim("missives", drainer=engine.drainer())
+    claims += engine.claim("missives", drainer=engine.drainer(), slots=8 - len(claims))
+    assert {claim.id for claim in claims} == {work.pk for work in works}
+    assert engine.settle(*zip(claims, (outcome, Succeeded()), strict=True)) == 2
+    odd, other = (Missive.objects.using("operator").get(pk=claim.id) for claim in claims)
+    assert (odd.state, other.state) == ("unknown", "succeeded")
+    assert odd.last_error.startswith("lost: ")
+    assert attempts_of(odd) == [(1, "unknown")]
+    assert not DeadLetter.objects.using("operator").filter(work_id=odd.pk).exists()
 
 
 def test_a_patch_is_written_with_the_success(engine):

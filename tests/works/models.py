@@ -30,6 +30,7 @@ class Missive(Work):
     """Paced by where it goes, not to be sent twice, and counted."""
 
     claimed = ("act", "rate", "most", "mode")
+    patchable = ("act",)
     destination = "goes_to"
     never_twice = True
     replayable = (State.DEAD_LETTER, State.UNKNOWN)
