@@ -6,9 +6,7 @@ there at all.
 """
 
 import asyncio
-import os
 import random
-import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -17,7 +15,7 @@ from typing import Any
 import structlog
 from psycopg import AsyncConnection
 
-from jobs.engine import beat, rescue, rooms, trying, verdict
+from jobs.engine import beat, registering, rescue, rooms, trying, verdict
 from jobs.engine.beat import Beat
 from jobs.engine.claim import Taken, claim, claim_undo
 from jobs.engine.link import Link
@@ -42,15 +40,7 @@ ROUNDS = 32  # Claims in a row from one queue before the others have their turn.
 SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody does.
 UNDO_GAP = 0.1  # Seconds from the end of an undoing to the next look, for more of them.
 LAST_CLAIM = 5.0  # Seconds for the claim in progress when the drainer is stopped.
-LEAVE = 10.0  # Seconds to say goodbye to the database at the end.
 UNWRITTEN = "lost: how it ended could not be written"
-
-REGISTER = """
-with me as (
-  insert into jobs_drainer (host, pid, slots, busy) values (%s, %s, %s, 0) returning id
-)
-select me.id, coalesce((select max(id) from tenants_tenant), 0) from me
-"""
 
 
 class Drainer:
@@ -149,14 +139,7 @@ class Drainer:
     # ---- The loop ----
 
     async def _register(self) -> None:
-        async def register(connection: AsyncConnection[Any]) -> tuple[int, int]:
-            values = [socket.gethostname(), os.getpid(), self.slots]
-            cursor = await connection.execute(REGISTER, values)
-            row = await cursor.fetchone()
-            assert row is not None  # noqa: S101 - INSERT … RETURNING of one row.
-            return row[0], row[1]
-
-        self.id, most = await self._link.run(register)
+        self.id, most = await registering.register(self._link, slots=self.slots)
         for serving in self._serving.values():
             serving.enter(most)
 
@@ -378,24 +361,14 @@ class Drainer:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self.grace)
         try:
-            await asyncio.wait_for(self._settler.flushed(), LEAVE)
+            await asyncio.wait_for(self._settler.flushed(), registering.LEAVE)
         except TimeoutError:
             log.error("settlements_left", count=len(self._held))
 
     async def _leave(self) -> None:
-        """Say that this drainer is gone, so that nobody waits 15 s for what it still holds."""
-
-        async def leave(connection: AsyncConnection[Any]) -> None:
-            await connection.execute(
-                "update jobs_drainer set dead_at = clock_timestamp() where id = %s", [self.id]
-            )
-            await rescue.forget_dead(connection, list(self.queues.values()))
-
-        try:
-            await asyncio.wait_for(self._link.run(leave), LEAVE)
-        except TimeoutError:
-            log.warning("drainer_left_silently", drainer=self.id)
-        for queue in self.queues.values():
+        served = list(self.queues.values())
+        await registering.leave(self._link, drainer=self.id, served=served)
+        for queue in served:
             if queue.closing is not None:
                 await queue.closing()
         await self._settler.close()
