@@ -91,7 +91,7 @@ def _opted_out(claim: Claim, args: Mapping[str, Any]) -> None:
     if args["count"] > len(args["works"]):  # A notice names a hundred: the others are like them.
         messages = Message.objects.filter(
             campaign_id__in=messages.values("campaign_id"),
-            state=State.DEAD_LETTER,
+            state__in=[State.DEAD_LETTER, State.UNKNOWN],
             last_error=args["reason"],
         )
     source = f"provider:{format_id('acc', _account_id(args))}"

@@ -98,8 +98,8 @@ async def _try(claim: Claim) -> Outcome:
     except CannotRender as error:
         return Fail(str(error), healthy=True)
     except Exception as error:
-        # What it says may quote the customer; the log is for operators.
-        log.warning("message_not_made", exc_info=error)
+        # What it says may quote the customer.
+        log.warning("message_not_made", error=type(error).__name__)
         return Retry(f"it cannot be made: {type(error).__name__}", healthy=True)
     try:
         objection = await gate.objection(
@@ -151,7 +151,11 @@ def _answered(answer: Answer, claim: Claim, made: Sending) -> Outcome:
         verdict = Ambiguous(f"HTTP {answer.status}: its answer cannot be read")
     if isinstance(verdict, Ambiguous):
         return _ambiguous(verdict.error, claim, made, answer)
-    return _judged(verdict, claim, exchange)
+    outcome = _judged(verdict, claim, exchange)
+    if claim.data["doubtful"] and isinstance(outcome, Fail) and not made.idempotent:
+        # A refusal of this request says nothing of the one before.
+        return Unknown(_doubtful(outcome.error), exchange, outcome.notice)
+    return outcome
 
 
 def _judged(verdict: Verdict, claim: Claim, exchange: Exchange) -> Outcome:
@@ -167,6 +171,8 @@ def _judged(verdict: Verdict, claim: Claim, exchange: Exchange) -> Outcome:
         case PairLimit():
             after = min(verdict.after ** _nth(claim), LONGEST_PAIR)
             return Retry(masked(verdict.reason), after, exchange, healthy=True)
+        case AccountRefused(template=True) if claim.data["test"]:
+            return Fail(masked(verdict.reason), exchange, healthy=True)  # Nobody pauses a test.
         case AccountRefused(template=True):
             # The account's other campaigns go on.
             return Snooze(ASIDE, masked(verdict.reason), notice="template_refused")

@@ -94,6 +94,7 @@ class Unknown:
 
     error: str
     exchange: Exchange | None = None
+    notice: str | None = None
 
 
 Outcome = Succeeded | Retry | Fail | Snooze | Throttled | Withdrawn | Unknown

@@ -144,7 +144,8 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("verdict", "outcome"), VERDICTS, ids=lambda one: type(one).__name__)
 def test_each_verdict_has_its_outcome(verdict, outcome):
-    assert steps._judged(verdict, made_claim(attempt=5, forgiven=2), EXCHANGE) == outcome
+    claim = made_claim(attempt=5, forgiven=2, data={"test": False})
+    assert steps._judged(verdict, claim, EXCHANGE) == outcome
 
 
 def test_a_refused_template_pauses_the_campaigns_that_send_it_and_no_others(post, mailoutbox):

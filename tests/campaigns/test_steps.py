@@ -5,6 +5,7 @@ import json
 import pytest
 
 from campaigns.models import Message
+from campaigns.providers import AccountRefused, sandbox
 from customers.models import Customer, Suppression
 from jobs.models import DeadLetter, Job
 from tenants.context import tenant_context
@@ -190,6 +191,64 @@ def test_a_test_goes_out_whatever_its_campaign_does_and_nobody_counts_it(post):
         until(lambda: fresh(message).state == "succeeded", 5)
     assert post.ledger(mailing.account)["by_phone"] == {"+4930555001": 1}
     assert mailing.counters == {}
+
+
+def test_a_test_of_a_refused_template_fails_and_says_so(post, monkeypatch):
+    """Nobody pauses a test: it would be tried once a minute for ever."""
+    refused = AccountRefused("132001: no such template", template=True)
+    monkeypatch.setattr(sandbox.PROVIDER, "judge", lambda account, answer: refused)
+    mailing = post.mailing(0, state="draft", materialised_at=None)
+    message = post.test_message(mailing, "+4930555001")
+    with sending():
+        until(lambda: fresh(message).state == "dead_letter", 5, fresh(message).state)
+    assert message.last_error == "132001: no such template"
+    (attempt,) = attempts_of(message)
+    assert attempt.response["status"] == 200
+    assert mailing.lane is None or mailing.lane.failures == 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "noticed"), [({"refused_share": 1.0}, 0), ({"opted_out_share": 1.0}, 1)]
+)
+def test_what_was_perhaps_sent_and_is_then_refused_is_unknown(post, profile, noticed):
+    """A refusal of the second request says nothing of the first, where there is no key."""
+    mailing = post.mailing(account=post.account(profile))
+    rows = Message.objects.using("operator").filter(pk=mailing.message.pk)
+    rows.update(last_error="perhaps sent: HTTP 500")
+    send(mailing, lambda: mailing.all_are("dead_letter", "unknown"), "jobs")
+    message = mailing.message
+    assert message.state == "unknown"
+    assert message.last_error.startswith("perhaps sent: HTTP 422")
+    assert attempts_of(message)[0].response["status"] == 422
+    assert mailing.counters == {"unknown": 1}
+    notices = Job.objects.using("operator").filter(
+        kind="campaigns.account", tenant_id=post.tenant.pk
+    )
+    assert notices.count() == noticed
+
+
+def test_what_is_refused_by_a_provider_that_keeps_to_its_key_has_failed(post):
+    account = post.account({"refused_share": 1.0}, idempotent=True)
+    mailing = post.mailing(account=account)
+    rows = Message.objects.using("operator").filter(pk=mailing.message.pk)
+    rows.update(last_error="perhaps sent: HTTP 500")
+    send(mailing, lambda: mailing.all_are("dead_letter", "unknown"))
+    assert mailing.states == ["dead_letter"]
+
+
+def test_a_message_that_cannot_be_made_leaves_nothing_of_its_customer_in_the_log(
+    post, monkeypatch, caplog
+):
+    def break_off(account, message):
+        raise ValueError(f"no room for {message.phone}")
+
+    monkeypatch.setattr(sandbox.PROVIDER, "request", break_off)
+    mailing = post.mailing()
+    send(mailing, lambda: mailing.all_are("failed"))
+    assert "message_not_made" in caplog.text
+    assert "ValueError" in caplog.text
+    assert mailing.message.phone[1:] not in caplog.text
+    assert mailing.message.last_error == "it cannot be made: ValueError"
 
 
 def test_credentials_that_cannot_be_read_spend_nothing(post, settings):
