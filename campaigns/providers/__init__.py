@@ -26,8 +26,16 @@ from webhooks.answers import Answer
 
 REDACTED = "[redacted]"
 LONGEST_PROVIDER_ID = 200  # Characters, as Message.provider_id has room for.
-# A phone number, in whatever spelling providers repeat it: E.164 has 15 digits at most.
-_PHONE = re.compile(r"(?<![0-9A-Za-z])\+?[0-9]{7,15}(?![0-9A-Za-z])")
+# A phone number, in whatever spelling providers repeat it: E.164 has 15 digits at most. What begins
+# with a plus (as it stands, or encoded for a URL) or a zero may have gaps between its groups.
+_PHONE = re.compile(
+    r"""
+    (?: (?:%2[Bb]|(?<![0-9A-Za-z])\+) \(?[0-9] (?:(?:[ ().\-/\u00a0\u202f]|%20){0,3}[0-9]){6,14}
+      | (?<![0-9A-Za-z]) \(?0 (?:(?:[ )\-/\u00a0\u202f]|%20){0,2}[0-9]){6,16}
+      | (?<![0-9A-Za-z]) [0-9]{7,15}
+    ) (?![0-9A-Za-z])""",
+    re.VERBOSE,
+)
 _MASK = "[phone]"
 
 

@@ -160,7 +160,10 @@ class WhatsAppCloud:
             return Slower(_asked(answer) or SLOWER[code], error)
         if code == PAIR_LIMIT:
             return PairLimit(PAIR_BASE, error)
-        return _judged(code, said, error)
+        verdict = _judged(code, said, error)
+        # What nobody knows yet tells as much as its status does.
+        unheard_of = isinstance(verdict, Later) and code not in LATER
+        return Ambiguous(error) if unheard_of and answer.status >= 500 else verdict
 
     def genuine(self, account: Account, headers: Mapping[str, str], body: bytes) -> bool:
         secret = account.credentials.get("app_secret", "")
@@ -236,7 +239,7 @@ def _judged(code: int, said: Mapping[str, Any], error: str) -> Verdict:
         return Refused(error, opted_out=True)
     if code in REFUSED:
         return Refused(error)
-    # LATER, and what nobody knows yet: Meta's own word that it was not sent.
+    # Of LATER there is Meta's own word that it was not sent.
     return Later(error)
 
 

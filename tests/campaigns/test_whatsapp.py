@@ -19,6 +19,7 @@ from campaigns.providers import (
     PairLimit,
     Refused,
     Slower,
+    masked,
 )
 from campaigns.providers.whatsapp_cloud import PROVIDER
 from webhooks.answers import Answer
@@ -211,10 +212,16 @@ def test_whoever_said_no_to_marketing_has_opted_out():
     assert judged(refused(131050)).opted_out
 
 
-@pytest.mark.parametrize("code", [1, 2, 131000, 131016, 999999])
+@pytest.mark.parametrize("code", [1, 2, 131000, 131016])
 @pytest.mark.parametrize("status", [400, 500])
-def test_what_is_transient_or_unknown_is_tried_again(code, status):
+def test_what_is_transient_is_tried_again(code, status):
     assert isinstance(judged(refused(code, status)), Later)
+
+
+def test_a_code_that_nobody_knows_tells_as_much_as_its_status():
+    assert isinstance(judged(refused(999999, 400)), Later)
+    assert isinstance(judged(refused(999999, 500)), Ambiguous)
+    assert isinstance(judged(refused(999999, 503)), Ambiguous)
 
 
 def test_a_number_that_is_gone_is_the_accounts():
@@ -225,6 +232,25 @@ def test_a_number_that_is_gone_is_the_accounts():
 @pytest.mark.parametrize("status", [301, 307, 401, 403, 404, 405])
 def test_what_the_graph_api_never_answers_is_the_accounts_address(status):
     assert isinstance(judged(answer(status, "")), AccountRefused)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["+4930123456", "4930123456", "%2B4930123456", "to=%2b4930123456", "+49 30 123456",
+     "+49%2030%20123456", "+49 (30) 123-456", "0049 30 123456", "030 123 456", "(030) 123456"],
+)  # fmt: skip
+def test_a_number_is_masked_however_it_is_written(number):
+    kept = masked(f"132000: {number} is no user, says {number}.")
+    assert "123" not in kept.removeprefix("132000")
+    assert "456" not in kept
+    assert kept.count("[phone]") == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["HTTP 503", "131026: no user", "132000: 3 of 4 parameters", "at 00:12:34", "+1 of 20"]
+)
+def test_what_is_no_number_is_kept(text):
+    assert masked(text) == text
 
 
 def test_an_error_says_the_code_and_no_number():
