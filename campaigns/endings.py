@@ -6,7 +6,8 @@ from typing import Any
 from django.utils import timezone
 
 from campaigns import errands, lanes, moves
-from campaigns.models import Campaign
+from campaigns.errors import StaleCampaign
+from campaigns.models import Campaign, ProviderAccount
 from campaigns.states import CampaignState
 from config.ids import format_id
 from tenants.context import require_tenant
@@ -14,6 +15,8 @@ from webhooks.services import publish
 
 ACTOR = "system:campaigns"
 TOO_LATE = "send_until has passed"
+# What of a campaign in these was not sent may be tried again.
+OPEN = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.COMPLETED)
 
 
 def complete(campaign: Campaign) -> None:
@@ -48,6 +51,26 @@ def watch(campaign: Campaign) -> None:
     elif campaign.send_until is not None:
         errands.leave(campaign, errands.EXPIRE, due_at=campaign.send_until)
     errands.leave_quiet(campaign)
+
+
+def refuse_over(campaign: Campaign) -> None:
+    """Insist that what is tried again may be sent. Raises StaleCampaign."""
+    if campaign.state not in OPEN:
+        raise StaleCampaign(f"It is {campaign.state}.", state=str(campaign.state))
+    if is_too_late(campaign):
+        raise StaleCampaign("Its send_until has passed.", state=str(campaign.state))
+    if not has_account(campaign):
+        raise StaleCampaign("Its account was deleted.", state=str(campaign.state))
+
+
+def is_too_late(campaign: Campaign) -> bool:
+    """Whether its send_until has passed."""
+    return campaign.send_until is not None and campaign.send_until <= timezone.now()
+
+
+def has_account(campaign: Campaign) -> bool:
+    """Whether its account is there: one that was deleted sends nothing any more."""
+    return ProviderAccount.objects.filter(pk=campaign.account_id, deleted_at=None).exists()
 
 
 def counters(campaign: Campaign) -> dict[str, int]:

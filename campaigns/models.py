@@ -27,6 +27,9 @@ SET_ASIDE = (
     State.UNKNOWN,
     State.HELD,
 )
+# How `last_error` begins where an earlier try was perhaps accepted: campaigns.steps.DOUBT, and what
+# the engine itself says.
+DOUBTFUL = "^(perhaps sent|lost|not done)"
 
 
 class ProviderAccount(TenantOwned):
@@ -249,8 +252,7 @@ class Message(Work):
         # Tests go out whatever their campaign does.
         "stopped": "not taken.test and coalesce(c.state <> 'running', true)",
         "cancelled": "not taken.test and coalesce(c.state = 'cancelled', true)",
-        # An earlier try has perhaps sent it (campaigns.steps.DOUBT, and the engine's own words).
-        "doubtful": "taken.last_error ~ '^(perhaps sent|lost|not done)'",
+        "doubtful": f"taken.last_error ~ '{DOUBTFUL}'",
         "expired": "not taken.test and coalesce(c.send_until <= now(), false)",
         "account_id": "a.id",
         "account_status": "case when a.deleted_at is null then a.status else 'deleted' end",
@@ -274,13 +276,18 @@ left join public.campaigns_provideraccount a on a.tenant_id = c.tenant_id and a.
     never_twice = True
     # What failed may be tried again; of what is unknown its tenant says so (campaigns.unknown).
     replayable = (State.DEAD_LETTER, State.UNKNOWN)
-    # A cancelled campaign sends no more, and who was erased cannot be written to.
+    # A cancelled campaign sends no more, and one past its send_until nothing but tests; who was
+    # erased cannot be written to.
     replayable_if = """
 w.phone <> '' and not exists (select from public.campaigns_campaign c
-  where c.tenant_id = w.tenant_id and c.id = w.campaign_id and c.state = 'cancelled')
+  where c.tenant_id = w.tenant_id and c.id = w.campaign_id
+    and (c.state = 'cancelled' or not w.test and c.send_until <= now()))
 """
     unreplayable: ClassVar[Mapping[str, str]] = {
         "erased": "w.phone = ''",
+        "too_late": """exists (select from public.campaigns_campaign c
+  where c.tenant_id = w.tenant_id and c.id = w.campaign_id
+    and c.state <> 'cancelled' and c.send_until <= now())""",
         "campaign_cancelled": "true",
     }
     # Counts moves of messages in the transaction that makes them: over `moved`, which is

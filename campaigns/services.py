@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from campaigns import checking, errands, lanes, moves
+from campaigns import checking, endings, errands, lanes, moves
 from campaigns.errors import (
     CampaignNotFound,
     IdempotencyConflict,
@@ -172,8 +172,7 @@ def retry_failed(*, campaign_id: UUID, actor: str, reason: str, unknown: bool = 
         raise ReasonMissing("Say why: the audit trail keeps it.")
     with transaction.atomic():
         campaign = find(campaign_id)
-        if campaign.state not in (S.RUNNING, S.PAUSED, S.COMPLETED):
-            raise StaleCampaign(f"It is {campaign.state}.", state=campaign.state)
+        endings.refuse_over(campaign)
         count = campaign.failed + (campaign.unknown if unknown else 0)
         if not count:
             raise NothingToRetry

@@ -24,13 +24,12 @@ import orjson
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.utils import timezone
 
-from campaigns import moves
-from campaigns.errors import StaleCampaign
+from campaigns import endings, moves
 from campaigns.models import Campaign, Message, ProviderAccount
 from campaigns.policy import TRIES
 from campaigns.providers import UnknownProvider
 from campaigns.sending import account_of
-from campaigns.states import CampaignState, OnUnknown
+from campaigns.states import OnUnknown
 from jobs import tallying
 from jobs.outcomes import Outcome, Succeeded
 from jobs.registry import queue
@@ -45,7 +44,6 @@ from webhooks.secrets import KeyLost
 QUEUE = "messages"
 PATIENCE = 15 * 60.0  # Seconds in which a callback may still tell, before `retry` sends again.
 LOSSES = 3  # In a row: whoever is tried after so many kills whatever tries it.
-OPEN = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.COMPLETED)
 
 # What is counted is what this moved: a callback that comes twice moves it once.
 _MOVE = """
@@ -140,8 +138,8 @@ def decide(*, campaign_id: UUID, to: str, actor: str, reason: str) -> int:
     }
     with transaction.atomic():
         campaign = moves.locked(campaign_id)
-    if to == To.AGAIN and campaign.state not in OPEN:
-        raise StaleCampaign(f"It is {campaign.state}.", state=str(campaign.state))
+    if to == To.AGAIN:
+        endings.refuse_over(campaign)
     count = _each_chunk(campaign_id, "true", acts[to])
     after = {"messages": count, "to": str(to)}
     moves.record(campaign, "unknown_resolved", actor=actor, reason=reason, after=after)
@@ -163,11 +161,13 @@ def run(claim: Claim) -> Outcome:
 
 def patience_of(campaign: Campaign, *, using: str = DEFAULT_DB_ALIAS) -> float | None:
     """The seconds after which its unknown messages are sent again; None: never by themselves."""
-    if campaign.state not in OPEN:
+    if campaign.state not in endings.OPEN or endings.is_too_late(campaign):
         return None
     accounts = ProviderAccount.objects.using(using).filter(pk=campaign.account_id)
     account = accounts.filter(deleted_at=None).first()
-    if account is not None and _is_idempotent(account):
+    if account is None:
+        return None
+    if _is_idempotent(account):
         return 0.0
     return PATIENCE if campaign.on_unknown == OnUnknown.RETRY else None
 

@@ -1,8 +1,9 @@
 """The job `campaigns.withdraw`: what waits of a campaign that sends no more is cancelled.
 
 Chunk by chunk, each counted in its own transaction; killed anywhere, it begins anew, and what is
-cancelled is left alone. What is under way when it comes by may fail and wait again: the job stays
-until there is nothing of that.
+cancelled is left alone. What an earlier try has perhaps sent becomes unknown instead, and keeps
+saying so. What is under way when it comes by may fail and wait again, and a replay may bring more:
+the job stays until there is nothing of that.
 """
 
 import time
@@ -10,10 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.utils import timezone
 
-from campaigns import finishing, lanes
-from campaigns.models import Campaign, Message
+from campaigns import endings, finishing, lanes
+from campaigns.models import DOUBTFUL, Campaign, Message
 from campaigns.states import CampaignState
 from jobs.fence import hold
 from jobs.outcomes import Outcome, Snooze, Succeeded
@@ -35,16 +35,20 @@ with looked as materialized (
   order by id limit {most}
 ),
 chosen as materialized (
-  select m.id, m.state from campaigns_message m join looked using (id)
+  select m.id, m.state, m.last_error ~ '{doubtful}' as doubtful
+  from campaigns_message m join looked using (id)
   where m.state = any(%(waiting)s) and not m.test order by m.id for update of m
 ),
 withdrawn as (
   update campaigns_message m
-  set state = 'cancelled', finished_at = now(), last_error = %(why)s::text
-  from chosen where m.id = chosen.id returning m.id, chosen.state as before
+  set state = case when doubtful then 'unknown' else 'cancelled' end, due_at = now(),
+    finished_at = case when not doubtful then now() end,
+    last_error = case when doubtful then m.last_error else %(why)s::text end
+  from chosen where m.id = chosen.id returning m.id, chosen.state as before, m.state as after
 )
 select (select id from looked order by id desc limit 1), (select count(*) from looked) = {most},
-  array(select id from withdrawn order by id), array(select before from withdrawn order by id)
+  array(select id from withdrawn order by id), array(select before from withdrawn order by id),
+  array(select after from withdrawn order by id)
 """
 _WAITING = [str(s) for s in (State.SCHEDULED, State.PENDING, State.HELD, State.FAILED)]
 
@@ -59,7 +63,7 @@ def run(claim: Claim) -> Outcome:
             if time.monotonic() >= ends_at:
                 return Snooze(0.0, "there is more to do")
             place = _chunk(claim, campaign_id, why, place)
-        if _under_way(campaign_id):
+        if _is_wanted(campaign_id) and _is_any_left(campaign_id):
             return Snooze(LOOK_AGAIN, "what is under way comes to its end")
         with transaction.atomic():
             hold(claim)
@@ -81,10 +85,9 @@ def _chunk(claim: Claim, campaign_id: UUID, why: str, place: UUID) -> UUID | Non
         if not _is_wanted(campaign_id):
             return None
         with connection.cursor() as cursor:
-            cursor.execute(_WITHDRAW.format(most=CHUNK), values)
-            last, more, ids, before = cursor.fetchone()
-        moved = [(id_, was, str(State.CANCELLED)) for id_, was in zip(ids, before, strict=True)]
-        tally(queue(lanes.QUEUE), moved, "default")
+            cursor.execute(_WITHDRAW.format(most=CHUNK, doubtful=DOUBTFUL), values)
+            last, more, ids, before, after = cursor.fetchone()
+        tally(queue(lanes.QUEUE), list(zip(ids, before, after, strict=True)), "default")
     return last if more else None
 
 
@@ -93,11 +96,10 @@ def _is_wanted(campaign_id: UUID) -> bool:
     campaign = Campaign.objects.filter(pk=campaign_id).first()
     if campaign is None:
         return False
-    over = campaign.send_until is not None and campaign.send_until <= timezone.now()
-    return over or campaign.state == CampaignState.CANCELLED
+    return endings.is_too_late(campaign) or campaign.state == CampaignState.CANCELLED
 
 
-def _under_way(campaign_id: UUID) -> bool:
-    """Whether some may fail yet, and wait for their next try, which nobody would make."""
-    lane = Campaign(pk=campaign_id).lane
-    return Message.objects.filter(lane=lane, state=State.PROCESSING).exists()
+def _is_any_left(campaign_id: UUID) -> bool:
+    """Whether some may fail yet, or wait for a try that nobody would make."""
+    rows = Message.objects.filter(campaign_id=campaign_id, test=False)
+    return rows.filter(state__in=[State.PROCESSING, *_WAITING]).exists()
