@@ -7,11 +7,13 @@ and shown, logged or audited nowhere.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
 from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from yarl import URL
 
@@ -43,6 +45,8 @@ LIVE = (
     CampaignState.PAUSED,
 )
 LEAST_TIMEOUT, MOST_TIMEOUT = 1.0, 15.0  # Seconds for one request; campaigns.steps reads it.
+# Seconds in which a change is surely committed: what is claimed meanwhile goes where it led before.
+COMMITTED = 5.0
 # The columns that a caller's fields are written to as they are.
 _PLAIN = ("name", "rate", "max_in_flight", "mode")
 _PACE = frozenset({"rate", "max_in_flight"})  # The lane says them too.
@@ -102,14 +106,17 @@ def change(*, account_id: UUID, fields: Mapping[str, Any], actor: str) -> Provid
         if wanted is not None:
             if account.base_url != wanted.base_url:
                 account_lanes.begin_afresh(account)
+            if _leads_elsewhere(account, wanted):
+                account.led_at = Now() + timedelta(seconds=COMMITTED)
             _lead(account, wanted)
             account.verified_at = timezone.now()
         _assign(account, fields)
-        _save(account, *_PLAIN, *_LEADS, "verified_at")
+        _save(account, *_PLAIN, *_LEADS, "verified_at", "led_at")
         if not _PACE.isdisjoint(fields):
             account_lanes.mirror(account)
         after = _told(account) | {"changed": sorted(fields)}
         _record(account, "changed", actor, before=before, after=after)
+        account.refresh_from_db(fields=["led_at"])
     return account
 
 
@@ -172,7 +179,7 @@ def delete(*, account_id: UUID, actor: str, reason: str = "") -> None:
         account.deleted_at = timezone.now()
         account.credentials = ""
         _save(account, "deleted_at", "credentials")
-        account_lanes.shut(account, why="the account was deleted")
+        account_lanes.open_again(account)  # So that what is tried again is told that it is gone.
         _record(account, "deleted", actor, reason, before=_told(account))
 
 
@@ -307,6 +314,14 @@ def _changed(account: ProviderAccount, fields: Mapping[str, Any]) -> Account | N
     _refuse_flawed(wanted, *unsaid)
     same = (merged, wanted.sender, wanted.options) == (kept, account.sender, account.options)
     return None if same and not moved else wanted
+
+
+def _leads_elsewhere(account: ProviderAccount, wanted: Account) -> bool:
+    """Whether who is asked then may know nothing of what was asked before (Message.moved)."""
+    was = {name: value for name, value in account.options.items() if name != "timeout"}
+    will = {name: value for name, value in wanted.options.items() if name != "timeout"}
+    before = (account.base_url, account.sender, was)
+    return before != (wanted.base_url, wanted.sender, will)
 
 
 _ANEW = "It leads elsewhere: send each of the credentials again."

@@ -47,11 +47,14 @@ def run(claim: Claim) -> Outcome:
 
 
 def _is_due(parent: Campaign) -> bool:
-    """Whether it came to its end so long ago: one that was reopened has another end."""
+    """Whether it came to its end so long ago: one that was reopened has another end.
+
+    Without its account there is nothing to send it through.
+    """
     if parent.state != CampaignState.COMPLETED or parent.finished_at is None:
         return False
     after = timedelta(seconds=cast("dict[str, float]", parent.follow_up)["after"])
-    return parent.finished_at + after <= timezone.now()
+    return parent.finished_at + after <= timezone.now() and endings.has_account(parent)
 
 
 def _child(parent: Campaign) -> Campaign:

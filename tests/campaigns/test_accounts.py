@@ -290,6 +290,42 @@ def test_a_paused_account_shuts_its_lane_and_a_resumed_one_opens_it(desk, graph,
     assert actions == ["account.created", "account.paused", "account.resumed"]
 
 
+def held(id, **columns):
+    """Have the engine hold an account's lane back for an hour, as for a refusal."""
+    rows = Lane.objects.using("operator").filter(key=f"account:{id.removeprefix('acc_')}")
+    hour = timezone.now() + timedelta(hours=1)
+    rows.update(**{"paused_until": hour, "paused_why": "190: expired", "trips": 3} | columns)
+
+
+def test_new_credentials_end_what_the_old_ones_had_it_wait_for(desk, graph):
+    made = desk.made("/accounts", wish(graph, rate=5))
+    path = f"/accounts/{made['id']}"
+    held(made["id"])
+    desk.patch(path, {"name": "Renamed", "credentials": {"access_token": TOKEN}})
+    assert lane(made["id"]).paused_until is not None  # They are the same.
+    assert desk.patch(path, {"credentials": {"access_token": "new"}}).status_code == 200
+    found = lane(made["id"])
+    assert (found.paused_until, found.paused_why, found.trips, found.rate) == (None, "", 0, 5.0)
+
+
+def test_new_credentials_do_not_resume_a_paused_account(desk, graph):
+    made = desk.made("/accounts", wish(graph))
+    path = f"/accounts/{made['id']}"
+    desk.post(f"{path}/pause", {"reason": "For now."})
+    desk.patch(path, {"credentials": {"access_token": "new"}})
+    assert lane(made["id"]).paused_until.year == 9999
+
+
+def test_resuming_an_active_account_ends_what_holds_its_lane(desk, graph, operator):
+    made = desk.made("/accounts", wish(graph))
+    held(made["id"])
+    assert desk.post(f"/accounts/{made['id']}/resume").json()["status"] == "active"
+    assert (lane(made["id"]).paused_until, lane(made["id"]).trips) == (None, 0)
+    desk.post(f"/accounts/{made['id']}/resume")
+    actions = [action for action, _ in audit(operator, made["id"])]
+    assert actions == ["account.created", "account.resumed"]
+
+
 def test_what_an_operator_laid_upon_the_lane_stays(desk, graph, operator):
     made = desk.made("/accounts", wish(graph))
     rows = Lane.objects.using("operator").filter(key=f"account:{made['id'].removeprefix('acc_')}")
@@ -315,7 +351,7 @@ def test_deleting_forgets_the_credentials(desk, graph, operator):
     assert desk.delete(f"/accounts/{made['id']}?reason=Moved").status_code == 204
     assert desk.get(f"/accounts/{made['id']}").status_code == 404
     assert '"credentials": ""' in row(operator, made["id"])
-    assert lane(made["id"]).paused_until.year == 9999
+    assert lane(made["id"]).paused_until is None  # What is tried again ends, and is not held.
     action, entry = audit(operator, made["id"])[-1]
     assert (action, json.loads(entry)["reason"]) == ("account.deleted", "Moved")
     desk.made("/accounts", wish(graph))  # Its name is free again.

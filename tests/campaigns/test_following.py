@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from campaigns import accounts
 from campaigns.following import child_id
 from campaigns.models import Campaign, Template
 from campaigns.wishes import FollowUp
@@ -11,7 +12,7 @@ from customers.models import Customer
 from jobs.outcomes import Fail, Succeeded
 from tenants.context import tenant_context
 from tests.campaigns import brought
-from tests.campaigns.workshop import OPERATOR
+from tests.campaigns.workshop import ACTOR, OPERATOR
 
 
 def followed(workshop, count=4, **fields):
@@ -82,6 +83,17 @@ def test_there_is_one_follow_up_however_often_the_campaign_comes_to_its_end(work
     workshop.work()
     assert child_of(parent).total == 3
     assert Campaign.objects.using(OPERATOR).filter(parent_id=parent.pk).count() == 1
+
+
+def test_without_its_account_nobody_is_followed_up(workshop, clock):
+    parent = followed(workshop, 1)
+    workshop.send(Succeeded())
+    workshop.work()
+    with tenant_context(workshop.tenant):
+        accounts.delete(account_id=parent.account_id, actor=ACTOR)
+    clock.pass_(hours=5)
+    assert workshop.work() == ["campaigns.follow_up"]
+    assert child_of(parent) is None
 
 
 def test_where_nothing_was_sent_nobody_is_followed_up(workshop, clock):

@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from campaigns import lanes, unknown
+from campaigns import accounts, lanes, services, unknown
 from campaigns.errors import StaleCampaign
 from campaigns.models import Message
 from jobs.errors import ReasonMissing
@@ -165,6 +165,30 @@ def test_it_is_asked_for_once_a_minute_however_often_it_is_looked(post, monkeypa
     assert jobs(post).count() == 1
 
 
+def test_nothing_is_sent_again_through_an_account_that_is_gone(post):
+    for idempotent in (False, True):
+        account = post.account(idempotent=idempotent)
+        made_unknown(post, account=account, on_unknown="retry", state="completed",
+                     since=timedelta(hours=1))  # fmt: skip
+        delete(post, account)
+    assert tended(post) == 0
+
+
+def test_a_message_whose_account_is_gone_fails_and_its_campaign_comes_to_its_end(post):
+    """It was being tried again when the account was deleted."""
+    mailing = made_unknown(post, 2, state="completed", finished_at=timezone.now())
+    Message.objects.using(OPERATOR).filter(pk=mailing.messages[0].pk).update(last_error="")
+    decided(post, mailing, "again")
+    delete(post, mailing.account)
+    with sending("jobs"):
+        until(lambda: mailing.all_are("dead_letter", "unknown"), 8)
+        until(lambda: fresh(mailing.campaign).state == "completed", 8)
+    assert mailing.messages[0].last_error == "its account is gone"
+    assert mailing.counters == {"failed": 1, "unknown": 1}
+    with tenant_context(post.tenant), pytest.raises(StaleCampaign):
+        services.retry_failed(campaign_id=mailing.campaign.pk, actor="user:1", reason="again")
+
+
 # ---- The tenant's decision ----
 
 
@@ -214,6 +238,11 @@ def test_a_completed_campaign_runs_again_for_those_that_are_sent_again(post):
         until(lambda: mailing.all_are("succeeded"), 8)
         until(lambda: fresh(mailing.campaign).state == "completed", 8)
     assert mailing.counters == {"sent": 2}
+
+
+def delete(post, account) -> None:
+    with tenant_context(post.tenant):
+        accounts.delete(account_id=account.pk, actor="user:1")
 
 
 def told(post, mailing, **words) -> bool:
