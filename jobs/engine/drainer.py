@@ -105,10 +105,10 @@ class Drainer:
             self._wake.set()
 
     def _hinted(self, name: str) -> None:
-        """Claim soon, as `want`; from a queue that rests, once a look has found something new."""
-        self.want(name)
-        if name in self.queues and self._serving[name].too_soon() > LOOK_GAP:
-            self._look_at = min(self._look_at, self._looked_at + LOOK_GAP)
+        """Claim soon, as `want`; of a queue that rests a look says whether the rest is over."""
+        if name in self.queues:
+            self._serving[name].hinted = True
+            self.want(name)
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -252,7 +252,10 @@ class Drainer:
                 return
             if (seconds := serving.too_soon()) > 0:
                 self._later(seconds, serving)
+                if serving.hinted and seconds > LOOK_GAP:
+                    self._look_at = min(self._look_at, self._looked_at + LOOK_GAP)
                 return
+            claims.begin()
             taken = await self._link.run(partial(self._claim, serving=serving))
             self._start(serving, taken.claims)
             over = claims.claimed(taken)

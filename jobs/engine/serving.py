@@ -3,6 +3,10 @@
 Claims that find nothing have a price: two thousand lanes that are all paused cost tens of
 milliseconds to look through, and hints may come by the hundred. So a drainer rests after such a
 round in proportion to what it cost; lanes that can be served cost no rest.
+
+A look that finds something new ends the rest. A lane that was opened, or a work that is done
+again, is nothing new to a look: there is but the hint, and so a hint ends a rest too, one in each
+time that the rest would have taken. A flood of them doubles the rounds, and no more.
 """
 
 import asyncio
@@ -43,6 +47,8 @@ class Serving:
     unasked_until: float = 0.0  # Nothing is claimed before, unless there is something new.
     newest: UUID | None = None  # The queue's last work at the last look.
     wakes_at: float = 0.0  # The end of the rest, should there be something new.
+    hinted: bool = False  # Since its last round began.
+    spared_until: float = 0.0  # Before, no hint alone ends a rest.
     timer: asyncio.TimerHandle | None = None  # It is to be claimed from then.
     starved: bool = False  # It wanted to claim, and had no slot free.
     rooms: Rooms | None = None  # In paced queues.
@@ -121,7 +127,12 @@ class Serving:
         if promoted > 0 or newest != known:
             self.rests_until = min(self.rests_until, self.wakes_at)
             return True
-        return time.monotonic() >= self.unasked_until
+        now = time.monotonic()
+        if self.hinted and self.spared_until <= now < self.rests_until:
+            self.spared_until = self.rests_until
+            self.rests_until = self.wakes_at
+            return True
+        return now >= self.unasked_until
 
 
 @dataclass
@@ -132,6 +143,12 @@ class Round:
     found: bool = False
     fruitless: float = 0.0  # Seconds of claims that took nothing.
     came_round: bool = False  # To the first tenant again, and has found nothing since.
+    begun: bool = False
+
+    def begin(self) -> None:
+        """Say that a claim is about to be made: the round's first answers the hints until now."""
+        if not self.begun:
+            self.begun, self.serving.hinted = True, False
 
     def claimed(self, taken: Taken) -> bool:
         """Count a claim in; whether the round is over."""
@@ -145,7 +162,9 @@ class Round:
         return over
 
     def close(self) -> None:
-        """Take the rest that the round's fruitless claims ask for."""
+        """Take the rest that the round's fruitless claims ask for; without any, go on with one."""
+        if not self.begun:
+            return
         now, cost = time.monotonic(), self.fruitless
         times = REST_AFTER_SUCCESS if self.found else REST
         rest = times * cost if cost > CHEAP else 0.0

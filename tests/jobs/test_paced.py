@@ -7,14 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobs import hints, lanes
+from jobs import lanes
 from jobs.engine import claim as claiming
-from jobs.engine import drainer as looping
 from jobs.engine import rooms as rooming
 from jobs.engine import serving as resting
 from jobs.engine.claim import Taken
 from jobs.engine.rooms import Rooms
-from jobs.engine.serving import Round, Serving
+from jobs.engine.serving import Serving
 from jobs.models import Job, Lane
 from jobs.outcomes import Retry, Snooze, Succeeded, Throttled, Unknown
 from jobs.pacing import Sign
@@ -385,56 +384,3 @@ def test_a_new_drainer_waits_until_the_others_leave_it_its_share(engine, monkeyp
     began_at = time.monotonic()
     drain(lambda *_: fresh(work).state == "succeeded", name="missives")
     assert time.monotonic() - began_at >= resting.INTRODUCTION
-
-
-@pytest.fixture
-def restless(monkeypatch):
-    """Loops that rest as long as may be after each round that found nothing, and look seldom."""
-    monkeypatch.setattr(resting, "CHEAP", 0.0)
-    monkeypatch.setattr(resting, "REST", 1e6)
-    monkeypatch.setattr(looping, "POLL", 60.0)
-
-
-def test_a_hint_of_something_new_ends_a_rest(engine, restless):
-    lanes.pause(
-        key="shut",
-        tenant_id=(tenant := engine.tenant()),
-        until=datetime.now(UTC) + timedelta(hours=1),
-        **SAID,
-    )
-    engine.add(Missive, tenant=tenant, lane="shut")
-    made = []
-
-    def rests(drainer):
-        serving = drainer._serving["missives"]
-        if not made and serving.too_soon() > 3:
-            made.extend(engine.add(Missive))
-            made.append(time.monotonic())
-            hints.send("missives")
-
-    def done(*_):
-        return made and fresh(made[0]).state == "succeeded"
-
-    drain(done, name="missives", meanwhile=rests)
-    assert time.monotonic() - made[1] < 2  # And not five.
-
-
-def test_a_rest_ends_early_for_what_is_new(engine):
-    one = Serving(queue("telegrams"))
-    fruitless = Round(one)
-    fruitless.claimed(Taken([], exhausted=True, ended=True, contended=False, after=None, took=0.04))
-    fruitless.close()
-    assert one.too_soon() > 0.3
-    assert one.has_news(promoted=0, newest=Missive().pk)
-    assert one.too_soon() <= 0.05
-
-
-def test_waiting_for_a_pace_is_not_fruitless():
-    one = Serving(queue("missives"))
-    waiting = Round(one)
-    there = frozenset({(1, "there")})
-    waiting.claimed(
-        Taken([], exhausted=True, ended=True, contended=False, after=None, took=1.0, waiting=there)
-    )
-    waiting.close()
-    assert one.too_soon() <= 0.02

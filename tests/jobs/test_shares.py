@@ -231,6 +231,7 @@ def test_a_resting_drainer_is_woken_by_what_is_new_and_by_nothing_else(engine):
     serving = Serving(queue("telegrams"))
     nothing = Taken([], exhausted=True, ended=True, contended=False, after=None, took=0.05)
     fruitless = Round(serving)
+    fruitless.begin()
     fruitless.claimed(nothing)
     fruitless.close()
     assert 0.3 < serving.too_soon() <= 0.45
@@ -246,6 +247,7 @@ def test_a_resting_drainer_is_woken_by_what_is_new_and_by_nothing_else(engine):
 def test_a_round_that_is_cheap_is_followed_by_no_rest():
     serving = Serving(queue("telegrams"))
     cheap = Round(serving)
+    cheap.begin()
     cheap.claimed(Taken([], exhausted=True, ended=True, contended=False, after=None, took=0.002))
     cheap.close()
     assert serving.too_soon() <= 0
