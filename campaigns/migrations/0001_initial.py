@@ -16,13 +16,21 @@ WRITTEN = (
     " last_error, provider_id, delivered_at, read_at, undelivered_at, undelivered_why,"
     " customer_id, phone, params)"
 )
-# RFC 9562, 5.7, for rows that INSERT … SELECT makes. Postgres has one of its own from 18 on.
+# RFC 9562, 5.7, for rows that INSERT … SELECT makes. Postgres has one of its own from 18 on, and a
+# quicker one.
 UUID7 = """
-create function slipway.uuid7() returns uuid language sql volatile parallel safe as $$
-  select encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
-    placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
-    from 1 for 6), 52, 1), 53, 1), 'hex')::uuid
-$$
+do $do$ begin
+  if current_setting('server_version_num')::int >= 180000 then
+    create function slipway.uuid7() returns uuid language sql volatile parallel safe as
+      'select pg_catalog.uuidv7()';
+  else
+    create function slipway.uuid7() returns uuid language sql volatile parallel safe as $$
+      select encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
+        from 1 for 6), 52, 1), 53, 1), 'hex')::uuid
+    $$;
+  end if;
+end $do$
 """
 
 
