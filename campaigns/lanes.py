@@ -1,5 +1,8 @@
 """What a campaign says to its lane: whether it sends, or from when on.
 
+When its next quiet hours begin stands in its own row: from then on its messages wait, however late
+the job is that shuts the lane.
+
 Written in the transaction that changes the campaign, so that the engine never sees one without the
 other. All else that holds messages back (a 429, a breaker, an operator) is in the account's lane.
 """
@@ -10,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from campaigns.models import Campaign
-from campaigns.quiet import quiet_until
+from campaigns.quiet import next_quiet, quiet_until
 from campaigns.states import CampaignState
 from jobs.services import wake_after_commit
 from tenants.context import require_tenant
@@ -27,11 +30,20 @@ on conflict (tenant_id, key) do update
 
 def tell(campaign: Campaign) -> None:
     """Let the lane be as the campaign is now. Written after the campaign's row (lock order)."""
-    until, why = _said(campaign, timezone.now())
+    now = timezone.now()
+    until, why = _said(campaign, now)
+    _keep_quiet(campaign, now)
     with connection.cursor() as cursor:
         cursor.execute(_SAY, [require_tenant().id, campaign.lane, until, why])
     if until is None:
         wake_after_commit(QUEUE)
+
+
+def _keep_quiet(campaign: Campaign, now: datetime) -> None:
+    begins = next_quiet(campaign, now) if campaign.state == CampaignState.RUNNING else None
+    if begins != campaign.quiet_from:
+        Campaign.objects.filter(pk=campaign.pk).update(quiet_from=begins)
+        campaign.quiet_from = begins
 
 
 def _said(campaign: Campaign, now: datetime) -> tuple[datetime | None, str]:

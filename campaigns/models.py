@@ -250,7 +250,8 @@ class Message(Work):
         "customer_id": "taken.customer_id",
         "content": "c.content::text",
         # Tests go out whatever their campaign does.
-        "stopped": "not taken.test and coalesce(c.state <> 'running', true)",
+        "stopped": """not taken.test
+  and (coalesce(c.state <> 'running', true) or coalesce(c.quiet_from <= now(), false))""",
         "cancelled": "not taken.test and coalesce(c.state = 'cancelled', true)",
         "doubtful": f"taken.last_error ~ '{DOUBTFUL}'",
         "expired": "not taken.test and coalesce(c.send_until <= now(), false)",

@@ -1,5 +1,6 @@
 """What campaigns do by the clock: begin, end, and be quiet at night."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
@@ -7,8 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.utils import timezone
 
+from campaigns import steps
 from campaigns.quiet import next_quiet, quiet_until
-from jobs.outcomes import Succeeded
+from jobs.outcomes import Snooze, Succeeded
 from tenants.models import AuditEntry
 from tests.campaigns.workshop import OPERATOR
 
@@ -172,6 +174,21 @@ def test_its_lane_is_shut_each_evening_and_opens_by_itself(workshop, clock):
         assert workshop.lane(campaign).paused_until == clock.at + timedelta(hours=11)
         clock.at += timedelta(hours=12)
     assert workshop.waiting() == ["campaigns.quiet"]
+
+
+def test_nothing_goes_out_in_quiet_hours_however_late_the_job_is(workshops, clock):
+    real = clock()
+    clock.at = real - timedelta(hours=24)
+    begins, ends = (f"{real + timedelta(hours=hours):%H:%M}" for hours in (1, 3))
+    hours = {"from": begins, "until": ends}
+    campaign = workshops.running(2, quiet_hours=hours, time_zone="UTC")
+    assert workshops.fresh(campaign).quiet_from < real
+    claim = workshops.take()[0]  # Nobody has shut the lane for 23 hours.
+    assert asyncio.run(steps.send(claim)) == Snooze(60.0, "its campaign is paused")
+    clock.at = None
+    assert workshops.work() == ["campaigns.quiet"]
+    assert workshops.fresh(campaign).quiet_from > real
+    assert not workshops.is_shut(campaign)
 
 
 def test_paused_or_resumed_at_night_it_does_what_its_tenant_says(workshop, clock):
