@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help up test lint types check bench chaos openapi lock clean
+.PHONY: help up test thorough lint types check bench chaos openapi lock clean
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,13 @@ help: ## Say what there is.
 up: $(RUN) ## Start Slipway on this machine (PORT=8000), until Ctrl-C.
 	@exec $(BIN)/python -m config.up
 
-test: $(DEV) ## Run every test, on a Postgres and a Valkey of their own.
-	@exec $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+
+test: $(DEV) ## Run the tests, on a Postgres and a Valkey of their own: five minutes.
+	@SLIPWAY_TESTS=quick exec $(PYTEST) $(ARGS)
+
+thorough: $(DEV) ## Run those tests that take longer: kills, outages, every odd input.
+	@SLIPWAY_TESTS=thorough exec $(PYTEST) $(ARGS)
 
 lint: $(DEV) ## Look at style and at which room imports which.
 	@$(BIN)/ruff check .
@@ -29,14 +34,14 @@ lint: $(DEV) ## Look at style and at which room imports which.
 types: $(DEV) ## Check types, strictly.
 	@$(BIN)/mypy .
 
-check: lint types test ## Everything that must hold before a commit.
+check: lint types test thorough ## Everything that must hold before a commit.
 
 bench: $(DEV) ## Measure against the budgets: ratios from one run.
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(DEV) ## The slow tests that kill, freeze and cut off real processes.
 	@SLIPWAY_CHAOS=long exec $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py \
-	    tests/jobs/test_replaying.py tests/test_odd_input.py $(ARGS)
+	    tests/jobs/test_replaying.py tests/test_odd_input.py tests/onboarding/test_kills.py $(ARGS)
 
 openapi: $(RUN) ## Write docs/openapi.json, unless it would break callers (ARGS=--breaking).
 	@exec $(BIN)/python manage.py openapi $(ARGS)

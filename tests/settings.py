@@ -18,7 +18,8 @@ TEMPLATE_NAME = "slipway_template"
 if "SLIPWAY_TEST_CHILD" not in os.environ:
     from config.embedded import Postgres, Valkey
 
-    postgres = Postgres(RUN_DIR / "postgres", durable=False)
+    # Workers, their pools and the processes that they start come to more than a hundred.
+    postgres = Postgres(RUN_DIR / "postgres", durable=False, settings={"max_connections": "400"})
     os.environ |= {
         "SLIPWAY_STATE_DIR": str(WORKER_DIR),
         "DATABASE_URL": postgres.conninfo(DATABASE_NAME, "slipway_app"),

@@ -40,6 +40,7 @@ def test_it_starts_all_of_it_keeps_it_running_and_ctrl_c_stops_all_of_it(up):
     assert left_behind(running.state) == []
 
 
+@pytest.mark.thorough
 def test_what_a_killed_run_left_is_cleared_away_by_the_next_and_the_data_kept(up):
     killed = up()
     killed.wait_ready()

@@ -208,7 +208,7 @@ def test_a_rate_comes_out_over_time_whatever_it_is(engine, rate, works):
     while started < works:
         taken = taken_from(engine, telegrams)
         started += len(taken.claims)
-        wait = max(taken.after, PACE)  # As a drainer does.
+        wait = max(taken.after or 0.0, PACE)  # As a drainer does.
         pass_time(added[0], wait)
         passed += wait
     seconds = passed + time.monotonic() - began_at

@@ -119,6 +119,7 @@ def drainer(bucket, operator):
         process.wait(timeout=30)
 
 
+@pytest.mark.thorough
 def test_what_hangs_moves_neither_accept_nor_another_tenants_way_to_ready(
     platform, operator, superuser, bucket, drainer
 ):

@@ -1,6 +1,5 @@
 """Each step killed before, during and after its effect, in each plan; and while it is undone."""
 
-import os
 import subprocess
 import sys
 from signal import SIGKILL
@@ -59,12 +58,17 @@ def sign_up(platform, plan: str) -> tuple:
 
 KILLS = [(plan, step, when) for plan, step in WAYS for when in ("before", "during", "after")]
 KILLS += [("free", step, "recorded") for step in POOLED]
-if os.environ.get("SLIPWAY_CHAOS") != "long":
-    # Each step in the midst of its effect, in each plan; of the other moments some.
-    KILLS = [kill for n, kill in enumerate(KILLS) if kill[2] == "during" or n % 4 == 0]
 
 
-@pytest.mark.parametrize(("plan", "step", "when"), KILLS, ids=lambda part: part)
+def moments(kills: list[tuple[str, str, str]]) -> list[object]:
+    """Each step in the midst of its effect is for every day."""
+    return [
+        kill if kill[2] == "during" else pytest.param(*kill, marks=pytest.mark.thorough)
+        for kill in kills
+    ]
+
+
+@pytest.mark.parametrize(("plan", "step", "when"), moments(KILLS), ids=lambda part: part)
 def test_it_ends_in_exactly_one_of_each_when_killed(
     platform, operator, victim, mail, plan, step, when
 ):
@@ -97,6 +101,7 @@ def test_it_ends_in_exactly_one_of_each_when_killed(
     assert len({each["Message-ID"] for each in sent}) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("plan", "step"), WAYS, ids=lambda part: part)
 def test_discard_leaves_nothing_behind_after_a_kill_before_the_record(
     platform, operator, victim, plan, step

@@ -56,6 +56,7 @@ def test_it_builds_what_migrations_build(fresh, superuser):
     assert records(superuser, built) == records(superuser, migrated)
 
 
+@pytest.mark.thorough
 def test_it_completes_by_migrations_what_is_half_there(superuser):
     whole, half = new_schema(), new_schema()
     schemas.ensure_schema(whole)
@@ -64,6 +65,7 @@ def test_it_completes_by_migrations_what_is_half_there(superuser):
     assert shape(superuser, half) == shape(superuser, whole)
 
 
+@pytest.mark.thorough
 def test_it_leaves_nothing_when_it_fails(fresh, superuser):
     schemas.ensure_schema(new_schema())
     blueprint._learnt.append(("create table no such syntax", None))

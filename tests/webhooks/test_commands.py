@@ -236,6 +236,7 @@ def test_no_act_goes_without_a_reason(desk):
     assert not Replay.objects.using(OPERATOR).filter(tenant_id=desk.owner.pk).exists()
 
 
+@pytest.mark.thorough
 def test_no_escape_of_a_receivers_reaches_the_terminal_of_who_is_asked(desk):
     desk.endpoint()
     (dead,) = desk.dead()

@@ -15,6 +15,7 @@ from webhooks.errors import InvalidEvent
 from webhooks.services import NewEvent, publish_many
 
 
+@pytest.mark.thorough
 def test_it_publishes_10_000_events_to_5_endpoints_in_one_call(tenant, operator):
     ordered = listen(tenant.ref, "bulk.*", ordered=True)
     ears = [ordered, *(listen(tenant.ref) for _ in range(4))]
@@ -175,4 +176,5 @@ def test_a_deliverys_event_is_looked_up_by_its_key_while_the_table_is_empty(supe
     )
     rows = superuser.execute(f"explain execute referred(1, '{uuid.uuid4()}')", prepare=False)
     plan = "".join(line for (line,) in rows)
-    assert "webhooks_event_tenant_key" in plan or "webhooks_event_pkey" in plan
+    keys = ("webhooks_event_tenant_key", "webhooks_event_pkey", "event_listed")
+    assert any(key in plan for key in keys)
