@@ -6,7 +6,7 @@ attempts, the campaign has failed and its job is a dead letter; replayed, the ca
 """
 
 import threading
-from collections import Counter
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
@@ -40,24 +40,32 @@ class _Useless(Exception):
 
 
 class _Rooms:
-    """How many generators are under way. One that hangs has its room until it returns."""
+    """The generators that are under way. One that hangs has its room until its job's deadline."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.taken: Counter[int] = Counter()
+        self.taken: dict[tuple[UUID, int], Claim] = {}  # By the claim's work and lease.
 
     @contextmanager
-    def room(self, tenant_id: int) -> Iterator[bool]:
+    def room(self, claim: Claim) -> Iterator[bool]:
         """Whether there is room for this one, in the block."""
+        key = claim.id, claim.lease
         with self.lock:
-            free = self.taken.total() < AT_ONCE and self.taken[tenant_id] < AT_ONCE_OF_TENANT
-            self.taken[tenant_id] += free
+            free = self._is_free(claim.tenant_id)
+            if free:
+                self.taken[key] = claim
         try:
             yield free
         finally:
             with self.lock:
-                self.taken[tenant_id] -= free
-                self.taken += Counter()  # Forget those that have none.
+                self.taken.pop(key, None)
+
+    def _is_free(self, tenant_id: int) -> bool:
+        # The drainer has given up those past their deadline, and has other threads in their place.
+        now = time.monotonic()
+        self.taken = {key: one for key, one in self.taken.items() if one.deadline > now}
+        of_tenant = sum(one.tenant_id == tenant_id for one in self.taken.values())
+        return len(self.taken) < AT_ONCE and of_tenant < AT_ONCE_OF_TENANT
 
 
 _rooms = _Rooms()
@@ -72,7 +80,7 @@ def run(claim: Claim) -> Outcome:
         if campaign.generator == TEMPLATE:
             return _generate(claim, campaign)
         connection.close()  # Others may have it for as long as this takes.
-        with _rooms.room(claim.tenant_id) as free:
+        with _rooms.room(claim) as free:
             if not free:
                 return Snooze(1.0, "others are being generated")
             return _generate(claim, campaign)
@@ -88,7 +96,8 @@ def _generate(claim: Claim, campaign: Campaign) -> Outcome:
     except Exception as error:  # A project's own code: it may raise anything.
         why = f"its generator {campaign.generator!r} failed: {type(error).__name__}: {error}"
         if not POLICY.allows(claim.attempt - claim.forgiven, age=0.0):
-            _give_up(claim, campaign.pk, why)
+            # What it raised may quote anything: it stays in the job's attempts, for operators.
+            _give_up(claim, campaign.pk, f"its generator failed ({type(error).__name__})")
         return Retry(why)
     _keep(claim, campaign.pk, content)
     return Succeeded()

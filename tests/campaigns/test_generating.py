@@ -1,7 +1,9 @@
 """Generating: a campaign's content, made by whoever makes it, in nobody else's way."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from django.db import connections
@@ -10,6 +12,7 @@ from campaigns import generating, tending
 from jobs import services as jobs
 from jobs.models import DeadLetter
 from jobs.outcomes import Fail, Snooze, Succeeded
+from tenants.models import AuditEntry
 from tests.campaigns import generators
 from tests.campaigns.workshop import ACTOR, OPERATOR
 from webhooks.models import Event
@@ -76,10 +79,21 @@ def test_out_of_attempts_the_campaign_has_failed_and_its_job_is_in_the_inbox(wor
     exhaust(workshop)
     assert len(generators.calls) == generating.POLICY.attempts
     found = workshop.fresh(campaign)
-    assert (found.state, "the model is away" in found.reason) == ("failed", True)
+    assert found.state == "failed"
     assert letter(workshop).reason == "exhausted"
     event = Event.objects.using(OPERATOR).get(tenant_id=workshop.tenant.pk)
     assert event.type == "campaign.failed"
+
+
+def test_what_a_generator_raised_is_told_to_operators_and_not_to_the_tenant(workshop):
+    campaign = made(workshop, "broken")
+    exhaust(workshop)
+    assert workshop.fresh(campaign).reason == "its generator failed (RuntimeError)"
+    assert letter(workshop).error.endswith("RuntimeError: the model is away")
+    event = Event.objects.using(OPERATOR).get(tenant_id=workshop.tenant.pk)
+    entries = AuditEntry.objects.using(OPERATOR).filter(tenant_id=workshop.tenant.pk)
+    told = [str(event.kept_payload), *map(str, entries.values_list("reason", "after"))]
+    assert "the model is away" not in "".join(told)
 
 
 def test_the_replay_of_its_letter_has_the_campaign_begin_again(workshop, settings):
@@ -112,7 +126,7 @@ def run_apart(claim):
 
 
 def until_under_way(count):
-    while generating._rooms.taken.total() < count:
+    while len(generating._rooms.taken) < count:
         threading.Event().wait(0.01)
 
 
@@ -128,7 +142,28 @@ def test_slow_generators_of_a_tenant_take_only_so_many_threads(workshop):
         assert workshop.settle(last) == Snooze(1.0, "others are being generated")
         generators.gate.set()
         assert [future.result() for future in running] == [Succeeded()] * len(begun)
-    assert generating._rooms.taken.total() == 0
+    assert not generating._rooms.taken
+
+
+def test_a_generator_that_hangs_has_its_room_until_its_deadline_and_no_longer(workshop):
+    workshop.add_many(1)
+    for n in range(generating.AT_ONCE_OF_TENANT + 1):
+        made(workshop, "slow", name=f"Hanging {n}")
+    *begun, last = workshop.claims()
+    ends_at = time.monotonic() + 1.0
+    with ThreadPoolExecutor(len(begun) + 1) as threads:
+        hanging = [threads.submit(run_apart, replace(one, deadline=ends_at)) for one in begun]
+        until_under_way(len(begun))
+        assert generating.run(last) == Snooze(1.0, "others are being generated")
+        while time.monotonic() < ends_at:
+            threading.Event().wait(0.05)
+        next_one = threads.submit(run_apart, last)
+        while list(generating._rooms.taken.values()) != [last]:
+            assert not next_one.done()
+            threading.Event().wait(0.01)
+        generators.gate.set()
+        assert [one.result() for one in [*hanging, next_one]] == [Succeeded()] * (len(begun) + 1)
+    assert not generating._rooms.taken
 
 
 def test_a_slow_generator_delays_no_other_campaign(workshop):
@@ -153,7 +188,7 @@ def test_a_job_that_died_without_a_word_fails_its_campaign(workshops):
     assert workshops.fresh(campaign).state == "materialising"
     assert tending.tend() == 1
     found = workshops.fresh(campaign)
-    assert (found.state, found.reason) == ("failed", "it was killed too often")
+    assert (found.state, found.reason) == ("failed", "its preparation was given up")
     assert tending.tend() == 0
     jobs.replay(dead_letter=letter(workshops), actor=ACTOR, reason="the machine is back")
     workshops.work()
