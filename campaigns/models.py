@@ -4,13 +4,15 @@ A message's lane is its campaign's, so that one campaign is paused without anoth
 its account, which all campaigns of that account share (jobs.engine.pacing).
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from campaigns.counting import TALLY
 from campaigns.states import AccountStatus, CampaignState, OnUnknown
 from config.ids import uuid7
 from jobs.models import Work
@@ -30,6 +32,12 @@ SET_ASIDE = (
 # How `last_error` begins where an earlier try was perhaps accepted: campaigns.steps.DOUBT, and what
 # the engine itself says.
 DOUBTFUL = "^(perhaps sent|lost|not done)"
+# When the first try was begun that was perhaps accepted; its making, where tries are long gone.
+DOUBTED_AT = f"""
+coalesce((select min(t.started_at) from public.jobs_attempt t
+  where t.tenant_id = {{work}}.tenant_id and t.work_id = {{work}}.id and t.queue = 'messages'
+    and (t.outcome in ('unknown', 'lost') or t.error ~ '{DOUBTFUL}')), {{work}}.created_at)
+"""  # noqa: S608
 
 
 class ProviderAccount(TenantOwned):
@@ -254,6 +262,10 @@ class Message(Work):
   and (coalesce(c.state <> 'running', true) or coalesce(c.quiet_from <= now(), false))""",
         "cancelled": "not taken.test and coalesce(c.state = 'cancelled', true)",
         "doubtful": f"taken.last_error ~ '{DOUBTFUL}'",
+        # The account leads elsewhere since: where it does now, nobody knows of that try.
+        "moved": f"""coalesce(c.on_unknown <> 'retry', true)
+  and case when taken.last_error ~ '{DOUBTFUL}'
+    then {DOUBTED_AT.format(work="taken")} <= a.led_at else false end""",
         "expired": "not taken.test and coalesce(c.send_until <= now(), false)",
         "account_id": "a.id",
         "account_status": "case when a.deleted_at is null then a.status else 'deleted' end",
@@ -291,38 +303,7 @@ w.phone <> '' and not exists (select from public.campaigns_campaign c
     and c.state <> 'cancelled' and c.send_until <= now())""",
         "campaign_cancelled": "true",
     }
-    # Counts moves of messages in the transaction that makes them: over `moved`, which is
-    # (id uuid, before text, after text). Whoever makes nothing remain has the campaign finished;
-    # whoever has something of a completed one tried again has it run again (campaigns.finishing).
-    tally = """
-with change as (
-  select m.tenant_id, m.campaign_id,
-    count(*) filter (where g.after = 'succeeded') - count(*) filter (where g.before = 'succeeded')
-      as sent,
-    count(*) filter (where g.after = 'dead_letter')
-      - count(*) filter (where g.before = 'dead_letter') as failed,
-    count(*) filter (where g.after = 'unknown') - count(*) filter (where g.before = 'unknown')
-      as unknown,
-    count(*) filter (where g.after in ('cancelled', 'discarded', 'discarding'))
-      - count(*) filter (where g.before in ('cancelled', 'discarded', 'discarding')) as cancelled
-  from json_to_recordset(%s::json) g(id uuid, before text, after text)
-  join public.campaigns_message m on m.id = g.id
-  where not m.test group by 1, 2 order by 1, 2
-), counted as (
-  update public.campaigns_campaign c set sent = c.sent + d.sent, failed = c.failed + d.failed,
-    unknown = c.unknown + d.unknown, cancelled = c.cancelled + d.cancelled
-  from change d where c.tenant_id = d.tenant_id and c.id = d.campaign_id
-    and (d.sent, d.failed, d.unknown, d.cancelled) <> (0, 0, 0, 0)
-  returning c.tenant_id, c.id,
-    c.materialised_at is not null
-      and case when c.total <= c.sent + c.failed + c.unknown + c.cancelled
-        then c.finished_at is null else c.state = 'completed' end as turned
-)
-insert into public.jobs_job (id, tenant_id, lane, kind, args, max_attempts)
-select slipway.uuid7(), tenant_id, 'jobs:' || tenant_id, 'campaigns.finish',
-  json_build_object('campaign', id), 5
-from counted where turned
-"""
+    tally = TALLY
 
     campaign = models.ForeignKey(
         Campaign, models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
@@ -371,6 +352,19 @@ from counted where turned
                 condition=Q(finished_at__isnull=False),
             ),
         ]
+
+    @classmethod
+    def of_lane(cls, lane: str, states: Collection[State]) -> tuple[str, Any] | None:
+        """By `message_set_aside`, for a campaign's lane. See Work.of_lane."""
+        kind, _, campaign_id = lane.partition(":")
+        if kind != "campaign" or not set(states) <= set(SET_ASIDE):
+            return None
+        try:
+            value = UUID(campaign_id)
+        except ValueError:
+            return None
+        aside = ", ".join(f"'{state}'" for state in SET_ASIDE)
+        return f"w.campaign_id = %(of_lane)s and w.state in ({aside})", value
 
 
 class Skip(TenantOwned):

@@ -13,11 +13,11 @@ guarded move each, counted with it:
 `hold`, the default, waits for the first or the last of these. Locks: messages, campaign, lane.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 import orjson
@@ -25,7 +25,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.utils import timezone
 
 from campaigns import endings, moves
-from campaigns.models import Campaign, Message, ProviderAccount
+from campaigns.models import DOUBTED_AT, DOUBTFUL, Campaign, Message, ProviderAccount
 from campaigns.policy import TRIES
 from campaigns.providers import UnknownProvider
 from campaigns.sending import account_of
@@ -48,15 +48,23 @@ LOSSES = 3  # In a row: whoever is tried after so many kills whatever tries it.
 # What is counted is what this moved: a callback that comes twice moves it once.
 _MOVE = """
 with found as materialized (
-  select id from campaigns_message
-  where tenant_id = %(tenant)s and id = any(%(ids)s) and state = 'unknown'
+  select id, state from campaigns_message
+  where tenant_id = %(tenant)s and id = any(%(ids)s) and ({unsure})
   order by id for update
 )
-update campaigns_message w set {changes} from found where w.id = found.id returning w.id
+update campaigns_message w set {changes} from found where w.id = found.id
+returning w.id, found.state
 """
+_UNKNOWN = "state = 'unknown'"
+# Or it was, and waits to be sent again.
+_DOUBTFUL = f"""{_UNKNOWN} or state in ('pending', 'scheduled', 'failed')
+  and last_error ~ '{DOUBTFUL}'"""
 _SENT = """state = 'succeeded', finished_at = now(), last_error = '',
   provider_id = case when %(provider_id)s = '' then w.provider_id else %(provider_id)s end"""
-_AGAIN = "state = 'pending', due_at = now(), priority = greatest(w.priority, 1)"
+# The try of which nobody knows counts as one, even where it was lost: so that the next is not its
+# first, which only its tenant's word makes it (campaigns.steps).
+_AGAIN = """state = 'pending', due_at = now(), priority = greatest(w.priority, 1),
+  forgiven = greatest(0, least(w.forgiven, w.attempts - 1))"""
 _FAILED = "state = 'dead_letter', last_error = %(error)s"
 
 # As the engine writes them (jobs.engine.settle).
@@ -74,7 +82,7 @@ from letter
 """
 
 _OF_CAMPAIGN = """
-select id from campaigns_message
+select id from campaigns_message w
 where tenant_id = %(tenant)s and campaign_id = %(campaign)s and state = 'unknown' and id > %(after)s
   and ({condition})
 order by id limit %(most)s
@@ -84,12 +92,13 @@ TOLD = """provider_id <> '' or delivered_at is not null or read_at is not null
   or undelivered_at is not null"""
 # It has tries left; `due_at` is when it became unknown.
 RETRIABLE = f"""attempts - forgiven < {int(TRIES.attempts)} and losses < {LOSSES} and not test"""
-_WAITED = "due_at <= now() - make_interval(secs => %(patience)s)"
-# Campaigns that have unknown messages, and what the job would find to do with these. A week after
+# Whom to ask again by itself: after the patience, or at once whoever is asked about it.
+_DUE = f"""{RETRIABLE} and (due_at <= now() - make_interval(secs => %(patience)s)
+  or {DOUBTED_AT.format(work="w")} > %(led_at)s)"""
+# Campaigns that have unknown messages, and what the job may find to do with these. A week after
 # its end nobody tells of a campaign any more.
 _UNSURE = """
-select c.tenant_id, c.id, coalesce(bool_or({told}), false), coalesce(bool_or({retriable}), false),
-  coalesce(max(extract(epoch from now() - m.due_at)) filter (where {retriable}), 0)::float8
+select c.tenant_id, c.id, coalesce(bool_or({told}), false), coalesce(bool_or({retriable}), false)
 from campaigns_campaign c join campaigns_message m
   on m.tenant_id = c.tenant_id and m.campaign_id = c.id and m.state = 'unknown'
 where c.unknown > 0 and coalesce(c.finished_at > now() - interval '7 days', true)
@@ -113,6 +122,7 @@ def resolve(
 ) -> bool:
     """Say what became of an unknown message of the current tenant's; whether it still was unknown.
 
+    What was sent is not sent again: that is said of one, too, that waits for that already.
     In the caller's transaction, if there is one; but a failure is written after it, as the engine's
     own: dead letters are not the app role's to write. `actor` is audited with that.
     """
@@ -121,7 +131,7 @@ def resolve(
         transaction.on_commit(fail, robust=True)
         return Message.objects.filter(pk=message_id, state=State.UNKNOWN).exists()
     if to == To.SENT:
-        return bool(_taken_as_sent([message_id], provider_id=provider_id[:200]))
+        return bool(_taken_as_sent([message_id], _DOUBTFUL, provider_id=provider_id[:200]))
     return bool(_sent_again([message_id]))
 
 
@@ -152,24 +162,36 @@ def run(claim: Claim) -> Outcome:
     with tenant_context(claim.tenant):
         _each_chunk(campaign_id, TOLD, _taken_as_sent)
         campaign = Campaign.objects.filter(pk=campaign_id).first()
-        patience = None if campaign is None else patience_of(campaign)
-        if patience is not None:
-            due = f"{RETRIABLE} and {_WAITED}"
-            _each_chunk(campaign_id, due, _sent_again, patience=patience)
+        patience = NEVER if campaign is None else patience_of(campaign)
+        if patience != NEVER:
+            _each_chunk(campaign_id, _DUE, _sent_again, **patience._asdict())
     return Succeeded()
 
 
-def patience_of(campaign: Campaign, *, using: str = DEFAULT_DB_ALIAS) -> float | None:
-    """The seconds after which its unknown messages are sent again; None: never by themselves."""
+class Patience(NamedTuple):
+    """When a campaign's unknown messages are sent again by themselves; None: never.
+
+    `patience`: after so many seconds. `led_at`: at once, those that were first tried after that,
+    since their provider sends the same message once; another would not know them.
+    """
+
+    patience: float | None
+    led_at: datetime | None
+
+
+NEVER = Patience(None, None)
+
+
+def patience_of(campaign: Campaign, *, using: str = DEFAULT_DB_ALIAS) -> Patience:
+    """When its unknown messages are sent again."""
     if campaign.state not in endings.OPEN or endings.is_too_late(campaign):
-        return None
+        return NEVER
     accounts = ProviderAccount.objects.using(using).filter(pk=campaign.account_id)
     account = accounts.filter(deleted_at=None).first()
     if account is None:
-        return None
-    if _is_idempotent(account):
-        return 0.0
-    return PATIENCE if campaign.on_unknown == OnUnknown.RETRY else None
+        return NEVER
+    waits = PATIENCE if campaign.on_unknown == OnUnknown.RETRY else None
+    return Patience(waits, account.led_at if _is_idempotent(account) else None)
 
 
 def _is_idempotent(row: ProviderAccount) -> bool:
@@ -204,9 +226,9 @@ def _each_chunk(
             return count
 
 
-def _taken_as_sent(ids: Sequence[UUID], *, provider_id: str = "") -> int:
+def _taken_as_sent(ids: Sequence[UUID], unsure: str = _UNKNOWN, *, provider_id: str = "") -> int:
     with transaction.atomic():
-        return len(_moved(ids, _SENT, State.SUCCEEDED, provider_id=provider_id))
+        return len(_moved(ids, _SENT, State.SUCCEEDED, unsure, provider_id=provider_id))
 
 
 def _sent_again(ids: Sequence[UUID]) -> int:
@@ -223,27 +245,29 @@ def _resolved(act: Act, ids: Sequence[UUID]) -> int:
     return len(moved)
 
 
-def _moved(ids: Sequence[UUID], changes: str, after: State, **values: Any) -> list[UUID]:
+def _moved(
+    ids: Sequence[UUID], changes: str, after: State, unsure: str = _UNKNOWN, **values: Any
+) -> list[UUID]:
     """Move those of these that are still unknown, and count them; says which."""
     values |= {"tenant": require_tenant().id, "ids": list(ids)}
     with connection.cursor() as cursor:
-        cursor.execute(_MOVE.format(changes=changes), values)
-        moved = [id_ for (id_,) in cursor.fetchall()]
+        cursor.execute(_MOVE.format(changes=changes, unsure=unsure), values)
+        moved = cursor.fetchall()
     _count(moved, after, DEFAULT_DB_ALIAS)
-    return moved
+    return [id_ for id_, _ in moved]
 
 
 def _fail(message_id: UUID, tenant_id: int, error: str, actor: str) -> None:
     values: dict[str, Any] = {"tenant": tenant_id, "ids": [message_id], "error": error}
     with transaction.atomic(using=OPERATOR), connections[OPERATOR].cursor() as cursor:
-        cursor.execute(_MOVE.format(changes=_FAILED), values)
-        if cursor.fetchall():
+        cursor.execute(_MOVE.format(changes=_FAILED, unsure=_UNKNOWN), values)
+        if moved := cursor.fetchall():
             cursor.execute(_LETTER, values | {"id": message_id, "actor": actor})
-            _count([message_id], State.DEAD_LETTER, OPERATOR)
+            _count(moved, State.DEAD_LETTER, OPERATOR)
 
 
-def _count(moved: Sequence[UUID], after: State, using: str) -> None:
-    tallying.tally(queue(QUEUE), [(id_, State.UNKNOWN, after) for id_ in moved], using)
+def _count(moved: Sequence[tuple[UUID, str]], after: State, using: str) -> None:
+    tallying.tally(queue(QUEUE), [(id_, before, after) for id_, before in moved], using)
 
 
 # ---- What is due ----
@@ -255,8 +279,8 @@ def tend() -> int:
     with connections[OPERATOR].cursor() as cursor:
         cursor.execute(_UNSURE.format(told=TOLD, retriable=RETRIABLE))
         unsure = cursor.fetchall()
-    for tenant_id, campaign_id, told, retriable, waited in unsure:
-        if told or (retriable and waited >= _patience(campaign_id)):
+    for tenant_id, campaign_id, told, retriable in unsure:
+        if told or (retriable and _is_due(tenant_id, campaign_id)):
             # One that is not done within the minute is left alone for as long.
             once = uuid5(campaign_id, f"unknown {timezone.now():%Y-%m-%dT%H:%M}")
             args = {"campaign": str(campaign_id)}
@@ -265,6 +289,12 @@ def tend() -> int:
     return count
 
 
-def _patience(campaign_id: UUID) -> float:
+def _is_due(tenant_id: int, campaign_id: UUID) -> bool:
     patience = patience_of(Campaign.objects.using(OPERATOR).get(pk=campaign_id), using=OPERATOR)
-    return math.inf if patience is None else patience
+    if patience == NEVER:
+        return False
+    values: dict[str, Any] = patience._asdict()
+    values |= {"tenant": tenant_id, "campaign": campaign_id, "after": _NIL, "most": 1}
+    with connections[OPERATOR].cursor() as cursor:
+        cursor.execute(_OF_CAMPAIGN.format(condition=_DUE), values)
+        return cursor.fetchone() is not None

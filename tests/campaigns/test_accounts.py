@@ -345,6 +345,22 @@ def test_it_is_not_deleted_while_a_campaign_of_it_lives(desk, graph, state):
     assert desk.get(f"/accounts/{made['id']}").status_code == 200
 
 
+def test_it_knows_since_when_it_leads_where_it_does(desk, graph, operator):
+    made = desk.made("/accounts", wish(graph))
+    path = f"/accounts/{made['id']}"
+
+    def led_at():
+        return json.loads(row(operator, made["id"]))["led_at"]
+
+    first = led_at()
+    for harmless in ({"name": "Other"}, {"options": {"timeout": 5}}, {"rate": 5}):
+        assert desk.patch(path, harmless).status_code == 200
+        assert led_at() == first
+    graph.say(200, {"id": "987654321"})
+    assert desk.patch(path, {"sender": "987654321"}).status_code == 200
+    assert led_at() > first
+
+
 def test_deleting_forgets_the_credentials(desk, graph, operator):
     made = desk.made("/accounts", wish(graph))
     campaign(desk, made["id"], "completed")

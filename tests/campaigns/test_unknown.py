@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from campaigns import accounts, lanes, services, unknown
 from campaigns.errors import StaleCampaign
-from campaigns.models import Message
+from campaigns.models import Message, ProviderAccount
 from jobs.errors import ReasonMissing
 from jobs.models import DeadLetter, Job
 from jobs.models import Drainer as Drainers
@@ -115,7 +115,7 @@ def test_an_idempotent_provider_is_asked_again_at_once(post):
 
 def test_what_a_dead_drainer_held_is_unknown_since_then_and_asked_again_of_such_a_provider(post):
     """Rescued like any work, and not done again by the engine itself."""
-    account = post.account(idempotent=True)
+    account = post.account(idempotent=True, led_at="2019-01-01T00:00Z")
     mailing = post.mailing(account=account)
     dead = Drainers.objects.using(OPERATOR).create(
         host="gone", pid=1, dead_at="2020-01-01T00:00Z", beat_at="2020-01-01T00:00Z"
@@ -163,6 +163,49 @@ def test_it_is_asked_for_once_a_minute_however_often_it_is_looked(post, monkeypa
     monkeypatch.setattr(timezone, "now", lambda: now)
     assert unknown.tend() == unknown.tend() == 1
     assert jobs(post).count() == 1
+
+
+def led_elsewhere(account) -> None:
+    """The account was changed after all that has been sent through it."""
+    rows = ProviderAccount.objects.using(OPERATOR).filter(pk=account.pk)
+    rows.update(led_at=timezone.now() + timedelta(seconds=5))
+
+
+def test_who_knows_nothing_of_it_is_not_asked_about_it(post):
+    """An idempotent provider sends once what it has seen: not what another has."""
+    account = post.account(idempotent=True)
+    mailing = made_unknown(post, account=account)
+    led_elsewhere(account)
+    assert tended(post) == 0
+    assert mailing.states == ["unknown"]
+
+
+def test_a_policy_that_may_send_twice_does_so_through_whatever_account(post):
+    account = post.account(idempotent=True)
+    mailing = made_unknown(post, account=account, on_unknown="retry", since=timedelta(minutes=16))
+    led_elsewhere(account)
+    assert tended(post) == 1
+    assert mailing.states == ["succeeded"]
+
+
+def test_what_waits_and_was_perhaps_sent_is_not_sent_through_another_provider(post):
+    """Unless its tenant has had it tried again since."""
+    account = post.account(idempotent=True)
+    mailing = made_unknown(post, 4, account=account)
+    doubtful, lost, decided_over, surely_not = mailing.messages
+    rows = Message.objects.using(OPERATOR)
+    rows.filter(pk=lost.pk).update(last_error="lost", forgiven=1, losses=1)
+    for message in (doubtful, lost):
+        with tenant_context(post.tenant):
+            assert unknown.resolve(message_id=message.pk, to="again", actor="system:test")
+    rows.filter(pk=decided_over.pk).update(state="pending", forgiven=1)
+    rows.filter(pk=surely_not.pk).update(state="pending", last_error="connection refused")
+    led_elsewhere(account)
+    with sending():
+        until(lambda: mailing.all_are("unknown", "succeeded"), 8)
+    assert mailing.states == ["unknown", "unknown", "succeeded", "succeeded"]
+    assert len(post.sandbox.lines(account.sender)) == 2
+    assert fresh(doubtful).last_error.startswith("perhaps sent: ")
 
 
 def test_nothing_is_sent_again_through_an_account_that_is_gone(post):

@@ -113,6 +113,6 @@ def test_why_they_cannot_be_tried_again_is_said(workshop):
 def test_a_campaign_past_its_send_until_has_no_patience(workshop):
     campaign = workshop.running(1, on_unknown="retry")
     workshop.send(Unknown(DOUBT))
-    assert unknown.patience_of(workshop.fresh(campaign), using=OPERATOR) is not None
+    assert unknown.patience_of(workshop.fresh(campaign), using=OPERATOR) != unknown.NEVER
     end(campaign)
-    assert unknown.patience_of(workshop.fresh(campaign), using=OPERATOR) is None
+    assert unknown.patience_of(workshop.fresh(campaign), using=OPERATOR) == unknown.NEVER
