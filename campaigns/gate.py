@@ -1,8 +1,9 @@
-"""The gate: whether somebody still wants the message that is about to be sent to them.
+"""The gate: whether the message that is about to be sent is still wanted, by either side.
 
 Between the making of a campaign's messages and the sending of the last one hours may pass. In them
 people opt out, change their number or are erased, and each of these must count from the moment that
-it was said. So each step asks here right before it sends.
+it was said. A campaign or its account may be paused in the very moments since the claim. So each
+step asks here right before it sends.
 
 All that ask in the same moment for one tenant are answered by one query, on a thread, as the app
 role in the tenant's context: customers may live in a schema of their own, which no claim can join.
@@ -28,20 +29,40 @@ MOST = 500  # Questions in one query.
 AT_ONCE = 8  # Queries of one drainer, of all tenants together.
 PATIENCE = 5.0  # Seconds for an answer; the database cancels the app role's statements after 5.
 
-_ASK = """
+# What the step itself may know already (campaigns.steps).
+CAMPAIGN_PAUSED = "its campaign is paused"
+ACCOUNT_PAUSED = "its account is paused"
+ACCOUNT_GONE = "its account is gone"
+CANCELLED = "its campaign was cancelled"
+EXPIRED = "send_until has passed"
+
+# A test, which is to no customer, goes out whatever its campaign does.
+_ASK = f"""
 select case
+  when asked.customer is not null and g.state = 'cancelled' then '{CANCELLED}'
+  when asked.customer is not null and g.send_until <= now() then '{EXPIRED}'
   when exists (select from customers_suppression s
                where s.tenant_id = %(tenant)s and s.phone = asked.phone)
     then 'the number is on the list of those that are not written to'
+  when a.deleted_at is not null then '{ACCOUNT_GONE}'
+  when a.status <> 'active' then '{ACCOUNT_PAUSED}'
   when asked.customer is null then ''
   when c.id is null then 'its customer was erased'
   when c.consent <> 'given' then 'its customer opted out'
   when c.phone <> asked.phone then 'its customer has another number now'
+  when exists (select from customers_customer other
+               where other.tenant_id = %(tenant)s and other.phone = asked.phone
+                 and other.phone <> '' and other.consent = 'withdrawn')
+    then 'somebody with this number opted out'
+  when g.state <> 'running' or g.quiet_from <= now() then '{CAMPAIGN_PAUSED}'
   else '' end
-from unnest(%(customers)s::uuid[], %(phones)s::text[]) with ordinality asked(customer, phone, n)
+from unnest(%(campaigns)s::uuid[], %(customers)s::uuid[], %(phones)s::text[])
+  with ordinality asked(campaign, customer, phone, n)
 left join customers_customer c on c.tenant_id = %(tenant)s and c.id = asked.customer
+left join campaigns_campaign g on g.tenant_id = %(tenant)s and g.id = asked.campaign
+left join campaigns_provideraccount a on a.tenant_id = %(tenant)s and a.id = g.account_id
 order by asked.n
-"""
+"""  # noqa: S608 - our own words.
 
 
 class GateShut(Exception):
@@ -49,6 +70,7 @@ class GateShut(Exception):
 
 
 class _Question(NamedTuple):
+    campaign_id: UUID
     customer_id: UUID | None
     phone: str
     answer: "asyncio.Future[str]"
@@ -66,15 +88,17 @@ class _Gate:
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gate] = WeakKeyDictionary()
 
 
-async def objection(*, tenant: TenantRef, customer_id: UUID | None, phone: str) -> str:
-    """Why this number must not be written to now; "" when it may.
+async def objection(
+    *, tenant: TenantRef, campaign_id: UUID, customer_id: UUID | None, phone: str
+) -> str:
+    """Why this number must not be written to now by this campaign; "" when it may.
 
-    Without a customer, as for a test, only the list of suppressed numbers is asked.
+    Without a customer, as for a test, only the account and the suppressed numbers are asked about.
     Raises GateShut when there is no answer.
     """
     loop = asyncio.get_running_loop()
     gate = _gates.setdefault(loop, _Gate())
-    question = _Question(customer_id, phone, loop.create_future())
+    question = _Question(campaign_id, customer_id, phone, loop.create_future())
     if tenant in gate.asked:
         gate.asked[tenant].append(question)
     else:
@@ -82,10 +106,17 @@ async def objection(*, tenant: TenantRef, customer_id: UUID | None, phone: str) 
         task = loop.create_task(_answer(gate, tenant))
         gate.tasks.add(task)
         task.add_done_callback(gate.tasks.discard)
+    # A timer costs a fifth of asyncio.wait_for, and each message asks.
+    patience = loop.call_later(PATIENCE, _end_waiting, question.answer)
     try:
-        return await asyncio.wait_for(question.answer, PATIENCE)
-    except TimeoutError:
-        raise GateShut(f"no answer within {PATIENCE:g} s") from None
+        return await question.answer
+    finally:
+        patience.cancel()
+
+
+def _end_waiting(answer: "asyncio.Future[str]") -> None:
+    if not answer.done():
+        answer.set_exception(GateShut(f"no answer within {PATIENCE:g} s"))
 
 
 async def _answer(gate: _Gate, tenant: TenantRef) -> None:
@@ -119,6 +150,7 @@ async def _answer_batch(tenant: TenantRef, batch: Sequence[_Question]) -> None:
 def _ask(tenant: TenantRef, batch: Sequence[_Question]) -> list[str]:
     values: dict[str, Any] = {
         "tenant": tenant.id,
+        "campaigns": [one.campaign_id for one in batch],
         "customers": [one.customer_id for one in batch],
         "phones": [one.phone for one in batch],
     }

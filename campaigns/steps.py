@@ -66,7 +66,7 @@ LONGEST_PAIR = 3600.0  # Seconds that one recipient's limit is waited for.
 
 async def send(claim: Claim) -> Outcome:
     """Send a message, once."""
-    outcome = _aside(claim) or _moved(claim) or await _try(claim)
+    outcome = _aside(claim) or await _try(claim)
     return _doubting(outcome, claim) if claim.data["doubtful"] else outcome
 
 
@@ -76,26 +76,16 @@ def _aside(claim: Claim) -> Outcome | None:
     if not data["phone"] or not (data["test"] or data["customer_id"]):
         return Withdrawn("its customer was erased")
     if data["cancelled"]:
-        return Withdrawn("its campaign was cancelled")
+        return _objected(gate.CANCELLED)
     if data["expired"]:
-        return Withdrawn("send_until has passed")
+        return _objected(gate.EXPIRED)
     if data["account_status"] in {None, "deleted"}:
-        return Fail("its account is gone", healthy=True)
+        return _objected(gate.ACCOUNT_GONE)
     # Claimed in the very moment of the pause: else their lanes are shut.
     if data["stopped"]:
-        return Snooze(ASIDE, "its campaign is paused")
+        return _objected(gate.CAMPAIGN_PAUSED)
     if data["account_status"] != "active":
-        return Snooze(ASIDE, "its account is paused")
-    return None
-
-
-def _moved(claim: Claim) -> Outcome | None:
-    """What the account's former provider has perhaps sent, this one would send a second time.
-
-    Not when somebody had it sent again in spite of the doubt: then its tries begin anew.
-    """
-    if claim.data["moved"] and _nth(claim) > 1:
-        return Unknown(f"{DOUBT}its account has been led elsewhere since")
+        return _objected(gate.ACCOUNT_PAUSED)
     return None
 
 
@@ -114,14 +104,24 @@ async def _try(claim: Claim) -> Outcome:
     try:
         objection = await gate.objection(
             tenant=claim.tenant,
+            campaign_id=claim.data["campaign_id"],
             customer_id=None if claim.data["test"] else claim.data["customer_id"],
             phone=claim.data["phone"],
         )
     except gate.GateShut as error:
         return Snooze(SHUT, f"nobody can tell whether it is wanted: {error}")
-    if objection:
-        return Withdrawn(objection)
-    return await _post(claim, made)
+    return _objected(objection) if objection else await _post(claim, made)
+
+
+def _objected(objection: str) -> Outcome:
+    """What becomes of a message that is not to be sent, or not now."""
+    match objection:
+        case gate.CAMPAIGN_PAUSED | gate.ACCOUNT_PAUSED:
+            return Snooze(ASIDE, objection)
+        case gate.ACCOUNT_GONE:
+            return Fail(objection, healthy=True)
+        case _:
+            return Withdrawn(objection)
 
 
 async def _post(claim: Claim, made: Sending) -> Outcome:

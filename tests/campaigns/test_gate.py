@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from campaigns import gate
+from campaigns.models import ProviderAccount
 from customers.models import Customer, Suppression
 from jobs.engine.threads import Threads
 from tenants.context import tenant_context
@@ -54,6 +55,76 @@ def test_who_is_not_there_any_more_is_not_written_to(posts):
     send(mailing, lambda: mailing.all_are("cancelled"))
     assert mailing.message.last_error == "its customer was erased"
     assert posts.ledger(mailing.account)["requests"] == 0
+
+
+def test_who_opted_out_under_another_row_of_the_same_number_is_not_written_to(posts):
+    mailing = posts.mailing()
+    with tenant_context(posts.tenant):
+        phone = mailing.customers[0].phone
+        Customer.objects.create(name="Ada", phone=phone, consent="withdrawn")
+    send(mailing, lambda: mailing.all_are("cancelled", "succeeded"))
+    assert mailing.message.last_error == "somebody with this number opted out"
+    assert posts.ledger(mailing.account)["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "state", "why"),
+    [
+        ({"state": "paused"}, "scheduled", "its campaign is paused"),
+        ({"quiet_from": "2020-01-01T00:00Z"}, "scheduled", "its campaign is paused"),
+        ({"state": "cancelled"}, "cancelled", "its campaign was cancelled"),
+        ({"send_until": "2020-01-01T00:00Z"}, "cancelled", "send_until has passed"),
+    ],
+)
+def test_what_becomes_of_its_campaign_after_the_claim_counts_before_the_request(
+    posts, monkeypatch, columns, state, why
+):
+    mailing = posts.mailing()
+    before_asking(monkeypatch, lambda: mailing.update(**columns))
+    send(mailing, lambda: mailing.all_are("scheduled", "cancelled", "succeeded"))
+    message = mailing.message
+    assert (message.state, message.last_error) == (state, why)
+    assert posts.ledger(mailing.account)["requests"] == 0
+    assert message.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "state", "why"),
+    [
+        ({"status": "paused"}, "scheduled", "its account is paused"),
+        ({"deleted_at": "2020-01-01T00:00Z"}, "dead_letter", "its account is gone"),
+    ],
+)
+def test_what_becomes_of_its_account_after_the_claim_counts_before_the_request(
+    post, monkeypatch, columns, state, why
+):
+    mailing = post.mailing()
+    rows = ProviderAccount.objects.using("operator").filter(pk=mailing.account.pk)
+    before_asking(monkeypatch, lambda: rows.update(**columns))
+    send(mailing, lambda: mailing.all_are("scheduled", "dead_letter", "succeeded"))
+    assert (mailing.message.state, mailing.message.last_error) == (state, why)
+    assert post.ledger(mailing.account)["requests"] == 0
+
+
+def test_a_test_heeds_its_account_and_not_its_campaign(post, monkeypatch):
+    mailing = post.mailing(0, state="draft")
+    message = post.test_message(mailing, "+4930555006")
+    rows = ProviderAccount.objects.using("operator").filter(pk=mailing.account.pk)
+    before_asking(monkeypatch, lambda: rows.update(status="paused"))
+    with sending():
+        until(lambda: fresh(message).state == "scheduled", 5)
+    assert message.last_error == "its account is paused"
+
+
+def before_asking(monkeypatch, act):
+    """Have it happen between a message's claim and the gate's query."""
+    ask = gate._ask
+
+    def act_and_ask(*words):
+        act()
+        return ask(*words)
+
+    monkeypatch.setattr(gate, "_ask", act_and_ask)
 
 
 def test_a_test_asks_for_no_consent_but_heeds_the_list(posts):
@@ -115,9 +186,14 @@ def test_a_query_that_fails_leaves_the_gate_usable(post):
     async def ask():
         Threads().use()
         with pytest.raises(gate.GateShut):
-            await gate.objection(tenant=post.tenant.ref, customer_id="no-uuid", phone="+49")
+            await gate.objection(
+                tenant=post.tenant.ref, campaign_id=uuid4(), customer_id="no-uuid", phone="+49"
+            )
         return await gate.objection(
-            tenant=post.tenant.ref, customer_id=customer.pk, phone=customer.phone
+            tenant=post.tenant.ref,
+            campaign_id=uuid4(),
+            customer_id=customer.pk,
+            phone=customer.phone,
         )
 
     assert asyncio.run(ask()) == ""
@@ -146,7 +222,9 @@ def objections(*asked) -> list[str]:
         Threads().use()
         return await asyncio.gather(
             *(
-                gate.objection(tenant=tenant.ref, customer_id=one.pk, phone=one.phone)
+                gate.objection(
+                    tenant=tenant.ref, campaign_id=uuid4(), customer_id=one.pk, phone=one.phone
+                )
                 for tenant, one in asked
             )
         )

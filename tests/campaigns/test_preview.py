@@ -72,6 +72,19 @@ def test_of_one_number_somebody_who_may_be_written_to_gets_the_message(desk):
     assert (shown["messages"], shown["skips"]) == (1, {"missing_variable": 1})
 
 
+def test_a_number_whose_owner_opted_out_under_another_row_gets_nothing(desks):
+    """Nobody can tell two rows of one number apart at the other end."""
+    desks.add(
+        {"name": "Ada", "phone": "+4930300002", "consent": "given"},
+        {"name": "Ada L.", "phone": "+4930300002", "consent": "withdrawn"},
+        {"name": "", "phone": "", "consent": "withdrawn"},
+        {"name": "Bob", "phone": "+4930300003", "consent": "given"},
+    )
+    shown = desks.post("/segments/preview", {"filter": EVERYBODY}).json()
+    assert shown["messages"] == 1
+    assert shown["skips"] == {"opted_out": 2, "no_phone": 1}
+
+
 def account(tenant, **fields):
     with tenant_context(tenant):
         return ProviderAccount.objects.create(
