@@ -195,7 +195,11 @@ SLIPWAY: dict[str, Any] = {
     # Dotted paths of what erases a customer where else they are kept (customers.erasing.Eraser).
     "ERASERS": ["campaigns.erasing.erase"],
     # What else is pruned, each a jobs.pruning.Sort.
-    "PRUNED": ["webhooks.retention.KEPT_PAYLOADS", "webhooks.retention.EVENTS"],
+    "PRUNED": [
+        "webhooks.retention.KEPT_PAYLOADS",
+        "webhooks.retention.EVENTS",
+        "campaigns.retention.NUMBERS",
+    ],
     # What knows which works a queue lacks (jobs.replaying.Missing).
     "MISSING": {"deliveries": "webhooks.missing.Deliveries"},
 }
