@@ -8,20 +8,23 @@ right, and told: there should be none.
 from uuid import UUID
 
 import structlog
-from django.db import connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.db.models import F
 
 from campaigns import endings, lanes, moves
 from campaigns.errors import CampaignNotFound
 from campaigns.models import Campaign
 from campaigns.states import CampaignState
+from jobs import replaying
 from jobs.fence import hold
-from jobs.outcomes import Outcome, Succeeded
+from jobs.models import Replay
+from jobs.outcomes import Outcome, Snooze, Succeeded
 from jobs.steps import Claim
 from tenants.context import require_tenant, tenant_context
 
 COUNTED = ("total", "sent", "failed", "unknown", "cancelled")
 S = CampaignState
+LOOK_AGAIN = 2.0  # Seconds, while a replay is on its way.
 
 log = structlog.get_logger(__name__)
 
@@ -52,10 +55,19 @@ def run(claim: Claim) -> Outcome:
         if campaign.materialised_at is None:
             return Succeeded()
         if campaign.state in (S.RUNNING, S.PAUSED) and not campaign.remaining:
+            if _is_replayed(campaign):
+                return Snooze(LOOK_AGAIN, "more of it is about to be tried again")
             endings.complete(campaign)
         elif campaign.state == S.COMPLETED and campaign.remaining:
             _reopen(campaign)
     return Succeeded()
+
+
+def _is_replayed(campaign: Campaign) -> bool:
+    """Whether somebody has some of it tried again, who has not come to all of them."""
+    rows = Replay.objects.filter(queue=lanes.QUEUE, finished_at=None)
+    replays = list(rows.filter(action=Replay.Action.REPLAY, selection__lane=campaign.lane))
+    return len(replaying.stuck(replays, using=DEFAULT_DB_ALIAS)) < len(replays)
 
 
 def verify(campaign_id: UUID) -> None:
