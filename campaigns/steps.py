@@ -66,7 +66,7 @@ LONGEST_PAIR = 3600.0  # Seconds that one recipient's limit is waited for.
 
 async def send(claim: Claim) -> Outcome:
     """Send a message, once."""
-    outcome = _aside(claim) or await _try(claim)
+    outcome = _aside(claim) or _moved(claim) or await _try(claim)
     return _doubting(outcome, claim) if claim.data["doubtful"] else outcome
 
 
@@ -86,6 +86,16 @@ def _aside(claim: Claim) -> Outcome | None:
         return _objected(gate.CAMPAIGN_PAUSED)
     if data["account_status"] != "active":
         return _objected(gate.ACCOUNT_PAUSED)
+    return None
+
+
+def _moved(claim: Claim) -> Outcome | None:
+    """What the account's former provider has perhaps sent, this one would send a second time.
+
+    Not when somebody had it sent again in spite of the doubt: then its tries begin anew.
+    """
+    if claim.data["moved"] and _nth(claim) > 1:
+        return Unknown(f"{DOUBT}its account has been led elsewhere since")
     return None
 
 
