@@ -17,7 +17,7 @@ from django.db import connection, transaction
 
 from campaigns import unknown
 from campaigns.accounts import clear
-from campaigns.models import ProviderAccount
+from campaigns.models import DOUBTFUL, ProviderAccount
 from campaigns.providers import Receipt, provider
 from config.ids import format_id
 from config.spelling import seen
@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 # A try is under way, or will be: whether it was accepted is not settled.
 UNSETTLED = frozenset({State.SCHEDULED, State.PENDING, State.PROCESSING, State.FAILED, State.HELD})
+WAITING = frozenset({State.SCHEDULED, State.PENDING, State.FAILED})
 
 # Accounts that lead to the same provider share its callbacks: an app of Meta's has one address for
 # all of its numbers.
@@ -48,11 +49,11 @@ with shared as materialized (
    and other.base_url = own.base_url
   where own.tenant_id = %(tenant)s and own.id = %(account)s
 )
-select m.id, m.provider_id, m.state, m.phone from campaigns_message m
+select m.id, m.provider_id, m.state, m.phone, m.last_error ~ %(doubtful)s from campaigns_message m
 where m.tenant_id = %(tenant)s and m.id = any(%(ids)s)
   and m.account_key in (select key from shared)
 union
-select m.id, m.provider_id, m.state, m.phone from campaigns_message m
+select m.id, m.provider_id, m.state, m.phone, m.last_error ~ %(doubtful)s from campaigns_message m
 where m.tenant_id = %(tenant)s and m.provider_id = any(%(provider_ids)s) and m.provider_id <> ''
   and m.account_key in (select key from shared)
 """
@@ -111,6 +112,12 @@ class Found(NamedTuple):
     provider_id: str
     state: str
     phone: str
+    doubtful: bool  # An earlier try has perhaps sent it.
+
+    @property
+    def unsure(self) -> bool:
+        """Whether it is unknown, or was, and waits to be sent again."""
+        return self.state == State.UNKNOWN or (self.doubtful and self.state in WAITING)
 
 
 def home_of(account_id: UUID) -> TenantRef | None:
@@ -163,8 +170,7 @@ def apply(account_id: UUID, receipts: Sequence[Receipt]) -> int:
     if _resolve_unknown(pairs, actor=source):
         pairs = list(_matched(_found(account_id, receipts), receipts))
     _enter([(m, r) for m, r in pairs if m is not None and m.state == State.SUCCEEDED])
-    for phone in {m.phone for m, r in pairs if m is not None and r.opted_out and m.phone}:
-        consent.withdraw(phone=phone, source=source)
+    _withdraw(pairs, source=source)
     return sum(_is_early(message, receipt) for message, receipt in pairs)
 
 
@@ -174,7 +180,7 @@ def _resolve_unknown(pairs: Iterable[tuple[Found | None, Receipt]], *, actor: st
         # A name of WhatsApp's has the number in it: one that was erased does not come back so.
         m.id: r.provider_id if m.phone else ""
         for m, r in pairs
-        if m is not None and m.state == State.UNKNOWN
+        if m is not None and m.unsure
     }
     for message_id in sorted(named):
         unknown.resolve(
@@ -183,10 +189,22 @@ def _resolve_unknown(pairs: Iterable[tuple[Found | None, Receipt]], *, actor: st
     return len(named)
 
 
+def _withdraw(pairs: Iterable[tuple[Found | None, Receipt]], *, source: str) -> None:
+    """Write to nobody any more who opted out; said once, it is done once."""
+    said: dict[str, datetime] = {}
+    for message, receipt in pairs:
+        if message is not None and message.phone and receipt.opted_out:
+            said[message.phone] = max(said.get(message.phone, receipt.at), receipt.at)
+    for phone, at in said.items():
+        if not consent.withdrawn_since(at, phone=phone, source=source):
+            consent.withdraw(phone=phone, source=source)
+
+
 def _found(account_id: UUID, receipts: Sequence[Receipt]) -> list[Found]:
     values: dict[str, Any] = {
         "tenant": require_tenant().id,
         "account": account_id,
+        "doubtful": DOUBTFUL,
         "ids": [receipt.message_id for receipt in receipts if receipt.message_id],
         "provider_ids": [receipt.provider_id for receipt in receipts if not receipt.message_id],
     }

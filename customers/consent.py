@@ -4,6 +4,7 @@ Entries are written in the transaction that makes the change. What a file or a s
 logged by its own statement (customers.upserting).
 """
 
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
@@ -27,6 +28,13 @@ def record(*, customer_id: UUID, before: str, after: str, source: str, reason: s
     ConsentChange.objects.create(
         customer_id=customer_id, before=before, after=after, source=source, reason=reason
     )
+
+
+def withdrawn_since(at: datetime, *, phone: str, source: str) -> bool:
+    """Whether `withdraw` was told so by this source at that time or later, whatever came then."""
+    customers = Customer.objects.filter(phone=phone).values("id")
+    told = ConsentChange.objects.filter(customer_id__in=customers, after=Consent.WITHDRAWN)
+    return told.filter(source=source, at__gte=at).exists()
 
 
 def withdraw(*, phone: str, source: str) -> int:

@@ -101,7 +101,8 @@ def post(tenant):
 def told(what, at=0, message=None, *, name="", **fields):
     """A receipt `at` seconds after T: of a message by our id, or by the provider's name for it."""
     by_id = None if name or message is None else message.pk
-    return Receipt(by_id, name, what, T + timedelta(seconds=at), **fields)
+    made = {"message_id": by_id, "provider_id": name, "at": T + timedelta(seconds=at)}
+    return Receipt(what=what, **made | fields)
 
 
 def seen(message):
@@ -223,6 +224,26 @@ def test_an_unknown_message_is_sent_once_anything_is_told_of_it(post):
     assert (row.sent, row.unknown, row.failed, row.undelivered) == (2, 1, 0, 1)
 
 
+@pytest.mark.parametrize("state", ["pending", "scheduled", "failed"])
+def test_a_message_that_is_to_be_sent_again_is_not_once_anything_is_told_of_it(post, state):
+    """Somebody had what was unknown tried again; then the provider tells that it has it."""
+    message = post.message(state=state, provider_id="", last_error="perhaps sent: HTTP 500")
+    assert post.apply(told("delivered", 2, message, provider_id="wamid.A")) == 0
+    assert seen(message)[:2] == ("succeeded", 2)
+    assert (message.provider_id, message.last_error) == ("wamid.A", "")
+    campaign = Campaign.objects.using(OPERATOR).get(pk=post.campaign.pk)
+    assert (campaign.sent, campaign.unknown, campaign.delivered) == (1, 0, 1)
+    post.apply(told("delivered", 2, message))
+    campaign.refresh_from_db(using=OPERATOR)
+    assert (campaign.sent, campaign.delivered) == (1, 1)
+
+
+def test_what_nobody_has_tried_yet_is_not_taken_for_sent(post):
+    message = post.message(state="pending", last_error="its campaign is paused")
+    assert post.apply(told("delivered", 2, message)) == 1
+    assert seen(message)[0] == "pending"
+
+
 def test_an_unknown_message_learns_its_name(post):
     message = post.message(state="unknown", provider_id="")
     post.apply(replace(told("sent", 1, message), provider_id="wamid.NEW"))
@@ -292,6 +313,26 @@ def test_whoever_opted_out_there_is_not_written_to_again(home):
         assert customer.consent == Consent.WITHDRAWN
         assert Suppression.objects.filter(phone=PHONE).count() == 1
     assert seen(message) == ("succeeded", None, None, 2, "131050: Stopped")
+
+
+def test_an_opt_out_that_is_looked_at_again_undoes_nothing_that_was_said_since(home):
+    """Its job comes by again for another's sake; meanwhile the person has asked for more."""
+    post = Post(home)
+    message = post.message(phone=PHONE)
+    opt_out = told("failed", 2, message, error="131050: Stopped", opted_out=True)
+    with tenant_context(home):
+        customer = Customer.objects.create(name="Ada", phone=PHONE, consent=Consent.GIVEN)
+        post.apply(opt_out)
+        Customer.objects.filter(pk=customer.pk).update(consent=Consent.GIVEN)
+        Suppression.objects.all().delete()
+        post.apply(opt_out)
+        customer.refresh_from_db()
+        assert customer.consent == Consent.GIVEN
+        assert not Suppression.objects.exists()
+        now = datetime.now(UTC) + timedelta(seconds=1)
+        post.apply(replace(opt_out, at=now))  # Another one.
+        customer.refresh_from_db()
+        assert customer.consent == Consent.WITHDRAWN
 
 
 # ---- The job ----
