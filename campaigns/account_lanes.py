@@ -7,11 +7,11 @@ the engine never sees one without the other.
 from typing import Any
 
 from django.db import connection
-from django.db.models import F
+from django.db.models.functions import Now
 
 from campaigns.lanes import NEVER, QUEUE
 from campaigns.models import ProviderAccount
-from jobs.lanes import HEALTHY
+from jobs.lanes import HEALTHY, SHUT_FROM
 from jobs.models import Lane
 from jobs.services import wake_after_commit
 from tenants.context import require_tenant
@@ -34,9 +34,12 @@ def mirror(account: ProviderAccount) -> None:
 
 
 def begin_afresh(account: ProviderAccount) -> None:
-    """Forget how it fared: it leads elsewhere now. Who else paused it did so for good."""
+    """Forget how it fared, and what it was to wait for: it is another now.
+
+    What is shut until somebody opens it stays so.
+    """
     rows = Lane.objects.filter(key=account.key)
-    rows.filter(paused_until=F("opened_until")).update(paused_until=None, paused_why="")
+    rows.filter(paused_until__lt=SHUT_FROM).update(paused_until=None, paused_why="")
     rows.update(**HEALTHY)
     wake_after_commit(QUEUE)
 
@@ -46,13 +49,16 @@ def shut(account: ProviderAccount, *, why: str) -> None:
     _execute(_SHUT, account, NEVER, why[:200])
 
 
-def open_again(account: ProviderAccount) -> None:
+def open_again(account: ProviderAccount) -> bool:
     """Claim again, as if it had never failed: else its past would shut it at once.
 
-    An operator's word about the lane stands.
+    An operator's word about the lane stands. Says whether anything held it.
     """
-    Lane.objects.filter(key=account.key).update(paused_until=None, paused_why="", **HEALTHY)
+    rows = Lane.objects.filter(key=account.key)
+    held = rows.filter(paused_until__gt=Now()).exists()
+    rows.update(paused_until=None, paused_why="", **HEALTHY)
     wake_after_commit(QUEUE)
+    return held
 
 
 def _execute(statement: str, account: ProviderAccount, *values: Any) -> None:

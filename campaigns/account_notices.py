@@ -16,7 +16,7 @@ from django.db import transaction
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from campaigns import accounts, services
+from campaigns import account_lanes, accounts, services
 from campaigns.errors import AccountNotFound, CampaignNotFound, StaleCampaign
 from campaigns.models import Campaign, Message, ProviderAccount
 from config.ids import format_id
@@ -53,7 +53,12 @@ def notice(claim: Claim) -> Outcome:
 def _account_refused(claim: Claim, args: Mapping[str, Any]) -> None:
     account_id = _account_id(args)
     account = ProviderAccount.objects.filter(pk=account_id, deleted_at=None).first()
-    if account is None or _came_too_late(claim, account.updated_at):
+    if account is None:
+        return
+    if account.updated_at > _begun_at(claim, args):
+        # What was refused is the account as it was: that must not hold up what it is now.
+        with transaction.atomic():
+            account_lanes.begin_afresh(account)
         return
     reason = f"the provider refuses the account: {args['reason']}"[:200]
     with transaction.atomic():
@@ -104,9 +109,10 @@ def _account_id(args: Mapping[str, Any]) -> UUID:
     return UUID(args["lane"].removeprefix(_PREFIX))
 
 
-def _came_too_late(claim: Claim, updated_at: datetime) -> bool:
-    """Whether somebody has changed the account since: what was refused was the old one."""
-    return updated_at > claim.created_at
+def _begun_at(claim: Claim, args: Mapping[str, Any]) -> datetime:
+    """When the tries began that the notice is about: with the account as it was then."""
+    begun_at = args.get("begun_at")
+    return datetime.fromisoformat(begun_at) if begun_at else claim.created_at
 
 
 def _mail(claim: Claim, name: str, about: UUID, words: Mapping[str, Any]) -> None:

@@ -104,8 +104,7 @@ def change(*, account_id: UUID, fields: Mapping[str, Any], actor: str) -> Provid
         if account.updated_at != seen:
             raise Conflict("It was changed meanwhile. Read it again.")
         if wanted is not None:
-            if account.base_url != wanted.base_url:
-                account_lanes.begin_afresh(account)
+            account_lanes.begin_afresh(account)
             if _leads_elsewhere(account, wanted):
                 account.led_at = Now() + timedelta(seconds=COMMITTED)
             _lead(account, wanted)
@@ -153,15 +152,18 @@ def pause(*, account_id: UUID, reason: str, actor: str) -> bool:
 
 
 def resume(*, account_id: UUID, actor: str, reason: str = "") -> bool:
-    """Send through it again. Says whether it changed anything. Raises AccountNotFound."""
+    """Send through it again, at once: what its lane was to wait for is forgotten, too.
+
+    Says whether it changed anything. Raises AccountNotFound.
+    """
     with transaction.atomic():
         account = _locked(account_id)
-        if account.status == AccountStatus.ACTIVE:
+        held = account_lanes.open_again(account)
+        if account.status == AccountStatus.ACTIVE and not held:
             return False
-        before = {"status": "paused", "reason": account.paused_reason}
+        before = {"status": str(account.status), "reason": account.paused_reason}
         account.status, account.paused_reason = AccountStatus.ACTIVE, ""
         _save(account, "status", "paused_reason")
-        account_lanes.open_again(account)
         _record(account, "resumed", actor, reason, before, {"status": "active"})
     return True
 

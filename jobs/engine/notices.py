@@ -3,8 +3,9 @@
 A queue names the kind of job ("notice"). Of one settled batch there is one job for each lane and
 thing to tell, however many works it is about, with the args
 
-    {queue, lane, what, reason, works: [at most 100 ids], count, failing_since, quiet}
+    {queue, lane, what, reason, works: [at most 100 ids], count, begun_at, failing_since, quiet}
 
+`begun_at` is when the last of them was begun: whoever has mended something since knows of it.
 `what` is "exhausted" (works became dead letters; `reason` is theirs), "opened" and "recovered" (the
 lane's breaker; `reason` is the last error), or the word that an outcome's `notice` asks for.
 
@@ -14,7 +15,6 @@ the outcome's own word is passed on, and said to be quiet: something may have to
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import orjson
 from psycopg import AsyncConnection
@@ -25,6 +25,7 @@ from jobs.engine.health import Change, Lane, lane_of
 from jobs.engine.verdict import Settlement
 from jobs.registry import Queue
 from jobs.registry import kind as kind_named
+from jobs.steps import Claim
 
 MOST_NAMED = 100  # Works in one notice.
 
@@ -46,10 +47,10 @@ async def tell(
     """Queue the notices of a batch that is settled in this transaction; whether there are any."""
     if queue.notice is None:
         return False
-    matters: dict[Matter, list[UUID]] = {}
+    matters: dict[Matter, list[Claim]] = {}
     for one in settled:
         for matter in _matters(one, changes):
-            matters.setdefault(matter, []).append(one.claim.id)
+            matters.setdefault(matter, []).append(one.claim)
     if not matters:
         return False
     budget = kind_named(queue.notice).policy.attempts
@@ -78,7 +79,7 @@ def _matters(one: Settlement, changes: Mapping[Lane, Change]) -> Iterator[Matter
             yield lane, "recovered", "", False
 
 
-def _job(queue: Queue, matter: Matter, works: list[UUID], change: Change | None) -> dict[str, Any]:
+def _job(queue: Queue, matter: Matter, works: list[Claim], change: Change | None) -> dict[str, Any]:
     (tenant_id, lane), what, reason, quiet = matter
     return {
         "id": uuid7(),
@@ -89,8 +90,9 @@ def _job(queue: Queue, matter: Matter, works: list[UUID], change: Change | None)
             "queue": queue.name,
             "lane": lane,
             "what": what,
-            "works": works[:MOST_NAMED],
+            "works": [work.id for work in works[:MOST_NAMED]],
             "count": len(works),
+            "begun_at": max(work.started_at for work in works),
             "failing_since": change.failing_since if change else None,
             "reason": reason,
             "quiet": quiet,

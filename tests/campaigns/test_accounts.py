@@ -1,9 +1,11 @@
 """The API of provider accounts: what is taken, verified, kept, shown, paused and forgotten."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from campaigns import accounts
 from campaigns.models import Campaign, ProviderAccount

@@ -9,7 +9,7 @@ from django.utils import timezone
 from campaigns import accounts, services, steps
 from campaigns.models import ProviderAccount
 from campaigns.providers import Accepted, AccountRefused, Later, PairLimit, Refused, Slower
-from jobs.models import Attempt
+from jobs.models import Attempt, Job
 from jobs.outcomes import Exchange, Fail, Retry, Snooze, Succeeded, Throttled
 from jobs.pacing import BATCH
 from jobs.steps import Claim
@@ -107,6 +107,27 @@ def test_a_refusal_that_comes_after_the_account_was_changed_pauses_nothing(post)
     rows.update(updated_at="2020-01-01T00:00Z")
     account_notices.notice(claim)
     assert fresh(account).status == "paused"
+
+
+def test_an_answer_to_the_old_token_holds_up_nothing_of_the_new_one(post):
+    """It was asked before the change, and answered after it."""
+    account = post.account({"unauthorized_after": 0, "latency": 0.7})
+    mailing = post.mailing(account=account)
+    rows = ProviderAccount.objects.using(OPERATOR).filter(pk=account.pk)
+    with sending("jobs"):
+        until(lambda: mailing.states == ["processing"], 5)
+        changed_at = timezone.now()
+        rows.update(updated_at=changed_at)
+        until(lambda: notices(post, "account_refused", state="succeeded"), 5)
+        assert fresh(account).status == "active"
+        assert mailing.lane.paused_until is None
+        post.profile(account.sender, latency=0.0, idempotent=False)
+        until(lambda: mailing.hasten() or mailing.states == ["succeeded"], 5)
+
+
+def notices(post, what, **columns) -> int:
+    rows = Job.objects.using(OPERATOR).filter(kind="campaigns.account", tenant_id=post.tenant.pk)
+    return rows.filter(args__what=what, **columns).count()
 
 
 def test_compat_sends_thirty_at_a_time(post):

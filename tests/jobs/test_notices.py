@@ -22,6 +22,7 @@ def test_dead_works_are_told_of_once_a_batch_and_lane(watched):
         "what": "exhausted",
         "works": [str(claim.id) for claim in claims],
         "count": 2,
+        "begun_at": max(claim.started_at for claim in claims).isoformat(),
         "failing_since": None,
         "reason": "failed",
         "quiet": False,
