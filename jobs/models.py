@@ -1,6 +1,6 @@
 """Work and what surrounds it: who does it, how its lanes are held back, what each try came to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from django.db import models
@@ -106,6 +106,14 @@ class Work(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self._meta.model_name} {self.pk}"
+
+    @classmethod
+    def of_lane(cls, lane: str, states: Collection[State]) -> tuple[str, Any] | None:
+        """What leads to a lane's works in these states, where an index does (jobs.selection).
+
+        SQL over a work `w`, and what %(of_lane)s is in it.
+        """
+        return None
 
 
 class Job(Work):

@@ -123,6 +123,12 @@ def _by_letter(selection: Selection) -> bool:
     return tuple(selection.states) == (State.DEAD_LETTER,)
 
 
+def _path(selection: Selection) -> tuple[str, Any] | None:
+    """What leads to a lane's works, past all others of the tenant's."""
+    model = queue_named(selection.queue).model
+    return model.of_lane(selection.lane, selection.states) if selection.lane else None
+
+
 def _key(selection: Selection) -> str:
     return "l.work_id" if _by_letter(selection) else "w.id"
 
@@ -140,6 +146,7 @@ def _parts(selection: Selection, place: str) -> dict[str, str]:
         order = key
     else:
         source, first, works = f"w.* from {table} w", ["w.tenant_id = %(tenant)s"], "looked w"
+        first += [path[0]] if (path := _path(selection)) else []
         # By this order the key of all tenants' works cannot be walked, whatever is planned.
         order = f"{key} nulls first"
     first += [f"{key} > %(place)s"] if place else []
@@ -166,6 +173,7 @@ def _rows(statement: str, selection: Selection, using: str, **more: Any) -> list
         "queue": selection.queue,
         "states": [str(state) for state in selection.states],
         "lane": selection.lane,
+        "of_lane": (_path(selection) or ("", None))[1],
         "type": selection.type,
         "reason": selection.reason,
         "since": selection.since,

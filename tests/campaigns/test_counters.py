@@ -1,8 +1,11 @@
 """Counters: whatever happens to a campaign's messages, its numbers are those of the messages."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import pytest
+from django.db import OperationalError, connections, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -10,13 +13,19 @@ from campaigns import finishing
 from campaigns.errors import NothingToRetry, StaleCampaign
 from campaigns.models import Campaign
 from campaigns.states import TRANSITIONS
+from jobs import replaying, tallying
 from jobs import services as jobs
 from jobs.errors import StaleState
 from jobs.models import DeadLetter
 from jobs.outcomes import Fail, Retry, Snooze, Succeeded, Unknown
+from jobs.registry import queue
 from jobs.resolving import Act, Resolution, resolve
+from jobs.selection import Selection, look
+from jobs.states import State
+from tenants.context import tenant_context
 from tenants.models import AuditEntry
 from tests.campaigns.workshop import ACTOR, OPERATOR
+from tests.chaos.conftest import until
 from webhooks.models import Event
 
 ENDS = (Succeeded(), Succeeded(), Fail("no"), Unknown("?"), Retry("later"), Snooze(0.0, "wait"))
@@ -73,6 +82,88 @@ def test_the_last_message_finishes_the_campaign_and_its_tenant_is_told(workshops
     assert found.finished_at is not None
     event = Event.objects.using(OPERATOR).get(tenant_id=workshops.tenant.pk)
     assert event.type == "campaign.completed"
+
+
+def test_it_is_not_finished_while_a_replay_has_more_of_it_to_come(workshop, monkeypatch):
+    """Replays go in chunks, and at a pace: one chunk may be sent before the next comes."""
+    monkeypatch.setattr("jobs.replaying.CHUNK", 1)
+    campaign = workshop.running(2)
+    workshop.send(Fail("refused"))
+    workshop.work()
+    workshop.do("retry_failed", campaign, reason="again")
+    replayed = workshop.claim("jobs.resolve")
+    _one_chunk_of(replayed)
+    workshop.work()
+    workshop.send(Succeeded())
+    assert workshop.work() == ["campaigns.finish"]
+    assert state_of(workshop, campaign) == "running"
+    _one_chunk_of(replayed)
+    _one_chunk_of(replayed)
+    workshop.send(Succeeded())
+    workshop.jobs("campaigns.finish").update(due_at="2020-01-01T00:00Z")
+    workshop.work()
+    assert (state_of(workshop, campaign), agree(workshop, campaign)["sent"]) == ("completed", 2)
+    entries = AuditEntry.objects.using(OPERATOR).filter(target=f"cmp_{campaign.pk}")
+    assert entries.filter(action="campaign.completed").count() == 2  # First, and at last.
+
+
+def _one_chunk_of(claim):
+    with tenant_context(claim.tenant):
+        replaying._one_chunk(claim, UUID(claim.data["args"]["replay"]), "default")
+
+
+def test_campaigns_are_locked_in_the_order_of_their_ids(workshop):
+    """Whoever counts for the same campaigns in another order waits, and is not deadlocked."""
+    workshop.add_many(1)
+    first, last = workshop.running(0), workshop.running(0)
+    Campaign.objects.using(OPERATOR).filter(pk=first.pk).update(name="Moved behind the other")
+    ids = [workshop.messages(one).get().pk for one in (last, first)]
+    moves = [(id_, "pending", "succeeded") for id_ in ids]
+
+    def count():
+        try:
+            with transaction.atomic(using=OPERATOR):
+                tallying.tally(queue("messages"), moves, OPERATOR)
+        finally:
+            connections[OPERATOR].close()
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic(using=OPERATOR):
+            _lock(last)
+            counting = threads.submit(count)
+            until(_somebody_waits, 5)
+            with pytest.raises(OperationalError), transaction.atomic(using=OPERATOR):
+                _lock(first)
+        counting.result()
+    assert (workshop.fresh(first).sent, workshop.fresh(last).sent) == (1, 1)
+
+
+def _lock(campaign):
+    rows = Campaign.objects.using(OPERATOR).select_for_update(nowait=True)
+    rows.get(pk=campaign.pk)
+
+
+def _somebody_waits():
+    with connections[OPERATOR].cursor() as cursor:
+        cursor.execute(
+            "select exists (select from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock')"
+        )
+        return cursor.fetchone()[0]
+
+
+def test_trying_again_comes_to_its_campaign_past_all_others_of_its_tenant(workshop, monkeypatch):
+    monkeypatch.setattr("jobs.selection.LOOKED_AT", 2)  # In one statement.
+    workshop.running(5)
+    campaign = workshop.create()
+    workshop.work()
+    message = workshop.messages(campaign)[0]
+    workshop.messages(campaign, pk=message.pk).update(state="unknown")
+    states = (State.DEAD_LETTER, State.UNKNOWN)
+    for lane in (campaign.lane, "campaign:none", "other"):
+        chosen = Selection(queue="messages", tenant_id=workshop.tenant.pk, states=states, lane=lane)
+        found = look(chosen, place="", most=10, using=OPERATOR)
+        assert list(found.ids) == ([message.pk] if lane == campaign.lane else [])
 
 
 def test_a_counter_that_is_wrong_is_put_right_and_told(workshop):
