@@ -119,9 +119,11 @@ def test_campaigns_are_locked_in_the_order_of_their_ids(workshop):
     Campaign.objects.using(OPERATOR).filter(pk=first.pk).update(name="Moved behind the other")
     ids = [workshop.messages(one).get().pk for one in (last, first)]
     moves = [(id_, "pending", "succeeded") for id_ in ids]
+    pids = []
 
     def count():
         try:
+            pids.append(_pid())
             with transaction.atomic(using=OPERATOR):
                 tallying.tally(queue("messages"), moves, OPERATOR)
         finally:
@@ -131,7 +133,7 @@ def test_campaigns_are_locked_in_the_order_of_their_ids(workshop):
         with transaction.atomic(using=OPERATOR):
             _lock(last)
             counting = threads.submit(count)
-            until(_somebody_waits, 5)
+            until(lambda: _waits(pids), 5)
             with pytest.raises(OperationalError), transaction.atomic(using=OPERATOR):
                 _lock(first)
         counting.result()
@@ -143,11 +145,16 @@ def _lock(campaign):
     rows.get(pk=campaign.pk)
 
 
-def _somebody_waits():
+def _pid():
+    with connections[OPERATOR].cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+def _waits(pids):
     with connections[OPERATOR].cursor() as cursor:
         cursor.execute(
-            "select exists (select from pg_stat_activity"
-            " where datname = current_database() and wait_event_type = 'Lock')"
+            "select exists (select from pg_locks where not granted and pid = any(%s))", [pids]
         )
         return cursor.fetchone()[0]
 
