@@ -39,7 +39,5 @@ def tally(queue: Queue, moves: Sequence[Move], using: str) -> None:
         transaction.on_commit(lambda: hints.send("jobs"), using=using, robust=True)
 
 
-def _rows(moves: Sequence[Move]) -> list[dict[str, str]]:
-    return [
-        {"id": str(id_), "before": str(before), "after": str(after)} for id_, before, after in moves
-    ]
+def _rows(moves: Sequence[Move]) -> list[dict[str, Any]]:
+    return [{"id": id_, "before": before, "after": after} for id_, before, after in moves]

@@ -281,11 +281,23 @@ class Drainer:
         )
 
     def _again(self, serving: Serving, one: Claim) -> None:
-        """Claim from a queue of which a work has ended, as soon as there is room where it went."""
-        place = rooms.place_of(one)
-        if serving.rooms is None or serving.starved or place is None:
+        """Claim from a queue of which a work has ended, as soon as there is room where it went.
+
+        Works end by the hundred in one turn of the loop, and often at one place: it is asked once.
+        """
+        if serving.rooms is None:
             self.want(serving.queue.name)
-        elif (wait := serving.rooms.wait([place])) is not None:
+            return
+        if not serving.ended:
+            asyncio.get_running_loop().call_soon(self._go_on, serving)
+        serving.ended.add(rooms.place_of(one))
+
+    def _go_on(self, serving: Serving) -> None:
+        places, serving.ended = serving.ended, set()
+        known = {place for place in places if place is not None}
+        if serving.rooms is None or serving.starved or len(known) < len(places):
+            self.want(serving.queue.name)
+        elif (wait := serving.rooms.wait(known)) is not None:
             self._later(wait, serving)
 
     async def _claim_undo(self, serving: Serving) -> None:

@@ -52,6 +52,7 @@ class Serving:
     timer: asyncio.TimerHandle | None = None  # It is to be claimed from then.
     starved: bool = False  # It wanted to claim, and had no slot free.
     rooms: Rooms | None = None  # In paced queues.
+    ended: set[Place | None] = field(default_factory=set)  # Where works ended in this turn.
     known_at: float = 0.0  # By then the other drainers leave this one its share of a pace.
 
     def __post_init__(self) -> None:
@@ -109,7 +110,8 @@ class Serving:
         self.undoing -= claim.discarding
         if claim.destination is not None:
             self.under_way[claim.destination] -= 1
-            self.under_way += Counter()  # Leaves out what is at nought.
+            if self.under_way[claim.destination] <= 0:
+                del self.under_way[claim.destination]
 
     def too_soon(self) -> float:
         """Seconds to wait before the next claim; not above 0 when it may be made.
