@@ -1,14 +1,16 @@
 """Campaigns in a database of their own, made at one go by a process of their own.
 
-    python -m tests.chaos.mailing '{"url": "http://127.0.0.1:1", "sender": "s", "counts": [20, 10]}'
+    python -m tests.chaos.mailing '{"url": "http://127.0.0.1:1", "senders": {"s": [20, 10]}}'
 
-A tenant with an account at that sandbox, and of as many messages as `counts` say one running
-campaign each, whose lane is shut until somebody opens it; it prints their ids. Of the customers
-each tenth has opted out since.
+A tenant with an account at that sandbox for each sender, and of as many messages as its counts say
+one paused campaign each; it prints their ids. Of the customers each tenth has opted out since. The
+last sender is idempotent. Then it is the tenant's hand: for a line `pause <id>`, `resume <id>` or
+`cancel <id>` it calls the service, as the app role, and says when that was done.
 """
 
 import json
 import sys
+import time
 import uuid
 
 import django
@@ -22,7 +24,7 @@ BREAKER = Breaker(failures=10, pauses=(0.2,))
 AT_ONCE = 1_000  # Rows.
 
 
-def settle(*, url: str, sender: str, counts: list[int]) -> list[str]:
+def settle(*, url: str, senders: dict[str, list[int]]) -> list[str]:
     from campaigns.models import ProviderAccount
     from campaigns.providers import sealed
     from tenants.context import tenant_context
@@ -34,11 +36,15 @@ def settle(*, url: str, sender: str, counts: list[int]) -> list[str]:
     )  # fmt: skip
     tenant.save(using="operator", force_insert=True)
     with tenant_context(tenant):
-        account = ProviderAccount.objects.create(
-            name="Sandbox", provider="sandbox", base_url=url, sender=sender,
-            credentials=sealed({"key": "k"}), options={"idempotent": False, "timeout": 2.0},
-        )  # fmt: skip
-        return [str(campaign(account, n, count).pk) for n, count in enumerate(counts)]
+        made: list[str] = []
+        for sender, counts in senders.items():
+            options = {"idempotent": sender == list(senders)[-1], "timeout": 2.0}
+            account = ProviderAccount.objects.create(
+                name=sender, provider="sandbox", base_url=url, sender=sender,
+                credentials=sealed({"key": "k"}), options=options,
+            )  # fmt: skip
+            made += [str(campaign(account, len(made) + n, m).pk) for n, m in enumerate(counts)]
+        return made
 
 
 def campaign(account, nth: int, count: int):
@@ -50,7 +56,7 @@ def campaign(account, nth: int, count: int):
 
     now = timezone.now()
     made = Campaign.objects.create(
-        name=f"Campaign {nth}", state="running", account=account, total=count, actor="system:test",
+        name=f"Campaign {nth}", state="paused", account=account, total=count, actor="system:test",
         content={"text": "Hello {{ name }}", "external_name": "", "language": "en"},
         materialised_at=now, started_at=now,
     )  # fmt: skip
@@ -76,6 +82,30 @@ def campaign(account, nth: int, count: int):
     return made
 
 
+def do(what: str, campaign_id: str) -> float:
+    """Call a service of campaigns; when it was committed, in seconds since 1970."""
+    from django.db import InterfaceError, OperationalError, connections
+
+    from campaigns import services
+    from tenants.context import tenant_context
+    from tenants.models import Tenant
+
+    said = {"campaign_id": uuid.UUID(campaign_id), "actor": "user:1", "reason": "chaos"}
+    while True:
+        try:
+            tenant = Tenant.objects.using("operator").get(pk=TENANT)
+            with tenant_context(tenant):
+                getattr(services, what)(**said)
+        except (OperationalError, InterfaceError):  # Postgres is on its way back.
+            time.sleep(0.1)
+        else:
+            return time.time()
+        finally:
+            connections.close_all()
+
+
 if __name__ == "__main__":
     django.setup()
-    print(json.dumps(settle(**json.loads(sys.argv[1]))))
+    print(json.dumps(settle(**json.loads(sys.argv[1]))), flush=True)
+    for line in sys.stdin:
+        print(do(*line.split()), flush=True)

@@ -24,13 +24,16 @@ from tests.campaigns.provider import Sandbox
 from tests.chaos.conftest import LONG, Process, Yard, until
 from tests.conftest import ROOT, child_environment, copy_data, database_environment
 
-COUNTS = (6_000, 4_000) if LONG else (200, 100)  # Messages of each campaign.
+# Messages of each campaign: two, and one that is cancelled; and one where keys are remembered.
+COUNTS = (6_000, 4_000, 1_000) if LONG else (120, 70, 60)
+KEYED_COUNTS = (2_000,) if LONG else (40,)
+MESSAGES = sum(COUNTS + KEYED_COUNTS)
 DRAINERS = 3 if LONG else 2
-DISASTERS = 20 if LONG else 2
+DISASTERS = 20 if LONG else 4
 PATIENCE = 600 if LONG else 60  # Seconds until all is done.
 FROZEN = 25  # Seconds; a drainer that is silent for 15 is declared dead.
 SEED = 5
-SENDER = "ledger"
+SENDER, KEYED = "ledger", "keyed"
 # A copy of it would not do: a crash soon after CREATE DATABASE … TEMPLATE spoils unlogged sequences
 # (Postgres 18), on which the tenants' contexts rest.
 DATABASE = run.TEMPLATE_NAME
@@ -38,6 +41,8 @@ DATABASE = run.TEMPLATE_NAME
 # What goes wrong with a try. With the first four nobody can tell whether it was accepted.
 AMBIGUOUS = {"accept_500": 0.02, "error_500": 0.02, "html": 0.01, "accept_reset": 0.02}
 FAULTS = AMBIGUOUS | {"unavailable": 0.03, "too_many_until": 0.002, "refused": 0.02}
+# With a refusal after all it would not be known what its first answer was.
+KEYED_FAULTS = AMBIGUOUS | {"unavailable": 0.03}
 
 
 @dataclass
@@ -52,16 +57,26 @@ class Scene:
     chance: random.Random = field(default_factory=lambda: random.Random(SEED))
     in_flight: int = 0  # Summed over all that were killed or frozen, at that moment.
 
+    hand: subprocess.Popen | None = None  # Calls services as the tenant does.
+
     def settle(self) -> list[str]:
-        """Two campaigns of one account; their ids."""
+        """The campaigns' ids."""
         latency = {"kind": "uniform", "least": 0.02, "most": 0.2}
         self.sandbox.set(SENDER, seed="chaos", latency=latency, idempotent=False, faults=FAULTS)
-        wish = {"url": self.sandbox.url, "sender": SENDER, "counts": COUNTS}
-        words = [sys.executable, "-m", "tests.chaos.mailing", json.dumps(wish)]
-        made = subprocess.run(
-            words, cwd=ROOT, env=self.yard.environment, check=True, stdout=subprocess.PIPE
-        )
-        return json.loads(made.stdout)
+        self.sandbox.set(KEYED, seed="k", latency=latency, idempotent=True, faults=KEYED_FAULTS)
+        wish = {"url": self.sandbox.url, "senders": {SENDER: COUNTS, KEYED: KEYED_COUNTS}}
+        self.hand = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.mailing", json.dumps(wish)],
+            cwd=ROOT, env=self.yard.environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        return json.loads(self.hand.stdout.readline())
+
+    def do(self, what: str, campaign: str) -> float:
+        """Have a service called for a campaign; when that was done, in seconds since 1970."""
+        self.hand.stdin.write(f"{what} {campaign}\n")
+        self.hand.stdin.flush()
+        return float(self.hand.stdout.readline())
 
     def begin(self) -> list[str]:
         """Let drainers start while the campaigns are made; the campaigns' ids."""
@@ -70,7 +85,7 @@ class Scene:
         alive = "select count(*) from jobs_drainer where dead_at is null"
         until(lambda: self.ask(alive) == [(DRAINERS,)], 60, "drainers")
         for campaign in campaigns:
-            self.resume(campaign)
+            self.do("resume", campaign)
         return campaigns
 
     def ask(self, statement: str, *values) -> list:
@@ -84,7 +99,7 @@ class Scene:
             return []
 
     def accepted(self) -> int:
-        return self.sandbox.ledger(SENDER)["accepted"]
+        return sum(self.sandbox.ledger(sender)["accepted"] for sender in (SENDER, KEYED))
 
     # Disasters.
 
@@ -100,7 +115,13 @@ class Scene:
     def freeze_a_drainer(self) -> None:
         victim = self.chance.choice(self.drainers)
         self.freeze(victim)
-        time.sleep(FROZEN)
+        if LONG:
+            time.sleep(FROZEN)
+        else:  # It is taken for dead, and what it held is closed.
+            self.ask("update jobs_drainer set dead_at = now() where pid = %s", victim.pid)
+            held = "select count(*) from campaigns_message m join jobs_drainer d"
+            held += " on d.id = m.drainer where d.pid = %s"
+            until(lambda: self.ask(held, victim.pid) == [(0,)], 20, "rescue")
         victim.send(signal.SIGCONT)
         victim.ends(30)  # It finds its row dead.
         self.drainers[self.drainers.index(victim)] = self.yard.drain(wait=False)
@@ -120,23 +141,6 @@ class Scene:
     def restart_postgres(self) -> None:
         self.postgres.stop(self.chance.choice(("fast", "immediate")))
         self.postgres.start()
-
-    def pause(self, campaign: str) -> float:
-        """As campaigns.services.pause does it; when, in seconds since 1970."""
-        self.ask("update campaigns_campaign set state = 'paused' where id = %s", campaign)
-        self.ask(
-            "insert into jobs_lane (tenant_id, key, paused_until)"
-            " select tenant_id, 'campaign:' || id, '9999-12-31' from campaigns_campaign"
-            " where id = %s on conflict (tenant_id, key) do update set paused_until = '9999-12-31'",
-            campaign,
-        )
-        return time.time()
-
-    def resume(self, campaign: str) -> float:
-        at = time.time()
-        self.ask("update campaigns_campaign set state = 'running' where id = %s", campaign)
-        self.ask("update jobs_lane set paused_until = null where key = %s", f"campaign:{campaign}")
-        return at
 
 
 @pytest.fixture
@@ -158,6 +162,9 @@ def scene(tmp_path: Path):
         valkey.start()
         yield scene
     finally:
+        if scene.hand is not None:
+            scene.hand.kill()
+            scene.hand.communicate()
         scene.yard.clear()
         sandbox.stop()
         valkey.stop()
@@ -171,16 +178,19 @@ def begin(postgres: Postgres) -> None:
 
 
 def test_nobody_is_written_to_twice_and_nothing_is_called_sent_that_was_not_accepted(scene):
-    _, second = scene.begin()
-    paused_at = resumed_at = 0.0
+    _, second, third, _ = scene.begin()
+    paused_at = resumed_at = cancelled_at = 0.0
     for n, disaster in enumerate(disasters(scene)):
-        enough = (n + 1) * sum(COUNTS) // (2 * DISASTERS + 4)
+        enough = (n + 1) * MESSAGES // (3 * DISASTERS)
         until(lambda enough=enough: scene.accepted() >= enough, PATIENCE, "messages")
         if n == 1:
-            resumed_at = scene.resume(second)
+            resumed_at = time.time()
+            scene.do("resume", second)
+        if n == 2:
+            cancelled_at = scene.do("cancel", third)
         disaster()
         if n == 0:
-            paused_at = scene.pause(second)
+            paused_at = scene.do("pause", second)
     going = "select count(*) from campaigns_message where state not in (%s, %s, %s, %s)"
     ends = ("succeeded", "dead_letter", "cancelled", "unknown")
     hasten = "update campaigns_message set due_at = now() where state = 'scheduled'"
@@ -189,12 +199,15 @@ def test_nobody_is_written_to_twice_and_nothing_is_called_sent_that_was_not_acce
     check_ledger(scene)
     check_unknown(scene)
     check_counters(scene)
-    check_pause(scene, second, paused_at, resumed_at)
+    check_silence(scene, second, paused_at, resumed_at)
+    check_silence(scene, third, cancelled_at, time.time())
+    check_keyed(scene)
 
 
 def disasters(scene: Scene) -> list[Callable[[], None]]:
     if not LONG:
-        return [scene.kill_a_drainer, scene.restart_postgres]
+        killed = [scene.kill_a_drainer, scene.restart_postgres]
+        return [*killed, scene.freeze_a_drainer, scene.flush_valkey]
     every = [scene.kill_a_drainer, scene.restart_postgres, scene.flush_valkey]
     every += [scene.freeze_a_drainer, scene.kill_a_drainer]
     return every + scene.chance.choices(every, k=DISASTERS - len(every))
@@ -206,12 +219,13 @@ STATES = "select id::text, state, campaign_id::text from campaigns_message"
 
 
 def check_ledger(scene: Scene) -> None:
-    ledger = scene.sandbox.ledger(SENDER)
-    by_key, rows = ledger["by_key"], scene.ask(STATES)
+    ledgers = [scene.sandbox.ledger(sender) for sender in (SENDER, KEYED)]
+    by_key, rows = ledgers[0]["by_key"] | ledgers[1]["by_key"], scene.ask(STATES)
     of = {state: {id_ for id_, at, _ in rows if at == state} for _, state, _ in rows}
-    assert len(rows) == sum(COUNTS)
-    assert ledger["most_of_a_key"] == 1, [key for key, n in by_key.items() if n > 1]
-    assert ledger["most_of_a_phone"] == 1
+    assert len(rows) == MESSAGES
+    for ledger in ledgers:
+        assert ledger["most_of_a_key"] == 1, [key for key, n in by_key.items() if n > 1]
+        assert ledger["most_of_a_phone"] == 1
     assert of["succeeded"] <= set(by_key)
     assert set(by_key) - of["succeeded"] <= of["unknown"]
     opted_out = scene.ask(
@@ -235,9 +249,12 @@ def check_unknown(scene: Scene) -> None:
     unknown = scene.ask("select count(*) from campaigns_message where state = 'unknown'")
     assert sum(attempts.values()) == unknown[0][0]
     assert attempts.get("lost", 0) <= scene.in_flight
-    answers = scene.sandbox.ledger(SENDER)["answers"]
     # A connection that was reset counts as `lost` there, as does one that died with its drainer.
-    ambiguous = sum(answers.get(fault, 0) for fault in [*AMBIGUOUS, "lost"])
+    ambiguous = sum(
+        scene.sandbox.ledger(sender)["answers"].get(fault, 0)
+        for sender in (SENDER, KEYED)
+        for fault in [*AMBIGUOUS, "lost"]
+    )
     assert attempts.get("unknown", 0) <= ambiguous
     assert unknown[0][0] > 0
 
@@ -255,16 +272,35 @@ def check_counters(scene: Scene) -> None:
     assert counted == there
     over = "select count(*) from campaigns_campaign where state = 'completed'"
     until(lambda: scene.ask(over) == [(len(COUNTS),)], 30, "the campaigns' own end")
+    cancelled = "select cancelled > 0 from campaigns_campaign where state = 'cancelled'"
+    assert scene.ask(cancelled) == [(True,)]
     recounted = "select count(*) from tenants_auditentry where action = 'campaign.recounted'"
     assert scene.ask(recounted) == [(0,)]
 
 
-def check_pause(scene: Scene, campaign: str, paused_at: float, resumed_at: float) -> None:
-    """While it was paused nothing new of it was accepted, but what was on its way."""
+def check_silence(scene: Scene, campaign: str, begins_at: float, ends_at: float) -> None:
+    """While it was paused or cancelled nothing of it was accepted, but what was on its way.
+
+    A drainer that was frozen may go on with what it had begun: that is lost, and said to be.
+    """
     its = {id_ for id_, _, of in scene.ask(STATES) if of == campaign}
+    lost = "select id::text from campaigns_message where state = 'unknown' and last_error ~ '^lost'"
+    its -= {id_ for (id_,) in scene.ask(lost)}
     late = [
         line
         for line in scene.sandbox.lines(SENDER)
-        if line["key"] in its and paused_at + 2 < line["at"] < resumed_at
+        if line["key"] in its and begins_at + 2 < line["at"] < ends_at
     ]
     assert late == []
+
+
+def check_keyed(scene: Scene) -> None:
+    """Where keys are remembered an answer that leaves it open is asked for again."""
+    its = (
+        "select m.state, count(*) from campaigns_message m"
+        " join campaigns_provideraccount a on a.sender = %s and m.account_key = 'account:' || a.id"
+        " group by 1"
+    )
+    found = dict(scene.ask(its, KEYED))
+    assert set(found) <= {"succeeded", "unknown", "cancelled", "dead_letter"}
+    assert found["succeeded"] > found.get("unknown", 0)
