@@ -26,6 +26,7 @@ from tenants.context import TenantRef, tenant_context
 log = structlog.get_logger(__name__)
 
 MOST = 500  # Questions in one query.
+A_TURN = 25  # Answers in one turn of the loop: each begins a request, of 0.3 ms or so.
 AT_ONCE = 8  # Queries of one drainer, of all tenants together.
 PATIENCE = 5.0  # Seconds for an answer; the database cancels the app role's statements after 5.
 
@@ -142,7 +143,9 @@ async def _answer_batch(tenant: TenantRef, batch: Sequence[_Question]) -> None:
             if not one.answer.done():
                 one.answer.set_exception(GateShut(type(error).__name__))
         return
-    for one, answer in zip(batch, answers, strict=True):
+    for nth, (one, answer) in enumerate(zip(batch, answers, strict=True), 1):
+        if nth % A_TURN == 0:  # Whatever else waits for the loop goes between.
+            await asyncio.sleep(0)
         if not one.answer.done():  # It had no patience left.
             one.answer.set_result(answer)
 
