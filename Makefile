@@ -18,7 +18,8 @@ help: ## Say what there is.
 up: $(RUN) ## Start Slipway on this machine (PORT=8000), until Ctrl-C.
 	@exec $(BIN)/python -m config.up
 
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+# A file's tests stay in one worker, for what they share.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(DEV) ## Run the tests, on a Postgres and a Valkey of their own: five minutes.
 	@SLIPWAY_TESTS=quick exec $(PYTEST) $(ARGS)

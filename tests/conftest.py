@@ -48,10 +48,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(8, 2 * (os.cpu_count() or 1))
 
 
-# Files of many short tests, each of which may run anywhere.
-SPREAD = {"test_kills.py", "test_odd_input.py", "test_ssrf.py"}
-
-
 # Whole files that `make thorough` runs, and `make test` does not: kills, outages, whole rebuilds.
 THOROUGH = {
     "chaos/test_campaigns.py",
@@ -60,23 +56,18 @@ THOROUGH = {
     "chaos/test_redis.py",
     "chaos/test_shipwreck.py",
     "config/test_extensions.py",
+    "flows/test_campaigns.py",
+    "flows/test_webhooks.py",
     "tenants/test_isolation_proof.py",
 }
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one worker, for what they share, and all flows for their `make up`.
-
-    SLIPWAY_TESTS says which run: `quick` ones, `thorough` ones, or all.
-    """
+    """SLIPWAY_TESTS says which run: `quick` ones, `thorough` ones, or all."""
     for item in items:
         if str(item.path.relative_to(ROOT / "tests")) in THOROUGH:
             item.add_marker("thorough")
-        if item.path.name not in SPREAD:
-            flows = item.path.parent.name == "flows"
-            group = "flows" if flows else str(item.path.relative_to(ROOT / "tests"))
-            item.add_marker(pytest.mark.xdist_group(group))
     if (which := os.environ.get("SLIPWAY_TESTS", "all")) != "all":
         wanted = which == "thorough"
         left = [item for item in items if bool(item.get_closest_marker("thorough")) != wanted]

@@ -1,4 +1,4 @@
-"""One `make up` for all flows: each is another stranger's, or another tenant's."""
+"""One `make up` for the flows of a worker: each is another stranger's, or another tenant's."""
 
 from collections.abc import Iterator
 
