@@ -26,16 +26,18 @@ def web():
          "--log-level", "warning", "config.wsgi:application"],
         cwd=ROOT, env=child_environment(),
     )  # fmt: skip
-    wait_until(lambda: answers(port))
-    yield port
-    process.terminate()
-    process.wait(timeout=20)
+    try:
+        wait_until(lambda: answers(port))
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
 
 
 def answers(port: int) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=1).ok
-    except requests.ConnectionError:
+    except requests.RequestException:  # The first answer may take longer.
         return False
 
 
