@@ -52,13 +52,24 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 THOROUGH = {
     "chaos/test_campaigns.py",
     "chaos/test_deliveries.py",
+    "chaos/test_drain.py",
     "chaos/test_postgres.py",
     "chaos/test_redis.py",
     "chaos/test_shipwreck.py",
+    "config/test_embedded.py",
+    "config/test_every_route.py",
     "config/test_extensions.py",
+    "config/test_health.py",
+    "config/test_settings.py",
+    "config/test_up.py",
     "flows/test_campaigns.py",
     "flows/test_webhooks.py",
+    "jobs/test_machine.py",
+    "jobs/test_shares.py",
+    "onboarding/test_kills.py",
+    "tenants/test_blueprint.py",
     "tenants/test_isolation_proof.py",
+    "webhooks/test_lists.py",
 }
 
 
