@@ -183,6 +183,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from(["name", "color", "inner", "extra", "x"]), json_values))
 def test_no_json_makes_it_fail_and_control_characters_never_pass(value):

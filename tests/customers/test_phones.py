@@ -26,6 +26,7 @@ def test_it_is_normalised(written, normal):
     assert phones.normalise(normal) == normal
 
 
+@pytest.mark.thorough
 @settings(max_examples=1500, deadline=None, derandomize=True, database=None)
 @given(code=st.sampled_from(CODES), rest=st.text("0123456789", min_size=3, max_size=13))
 def test_what_is_not_parsed_would_have_come_out_the_same(code, rest):

@@ -252,6 +252,7 @@ def test_it_writes_no_faster_than_its_pace(engine, monkeypatch):
     assert time.monotonic() - began_at >= 0.2  # Two pauses of a tenth, between three chunks.
 
 
+@pytest.mark.thorough
 def test_thousands_of_dead_letters_take_few_statements_and_no_time_out(engine):
     count = 10_000 if os.environ.get("SLIPWAY_CHAOS") == "long" else 2_500
     tenant = engine.tenant()

@@ -41,6 +41,7 @@ def answers(port: int) -> bool:
         return False
 
 
+@pytest.mark.thorough
 def test_the_set_up_page_opens_the_tenants_page_when_it_is_ready(web, platform, operator):
     from playwright.sync_api import expect, sync_playwright
 

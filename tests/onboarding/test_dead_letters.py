@@ -53,6 +53,7 @@ def stuck(caller, operator, superuser, **body):
     return accepted, files.prefix_of(number)
 
 
+@pytest.mark.thorough
 def test_its_way_through_the_dead_letters(platform, stranger, operator, superuser, drainer):
     first, in_the_way = stuck(platform, operator, superuser)
     second, also_in_the_way = stuck(platform, operator, superuser, plan="pro")

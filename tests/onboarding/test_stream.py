@@ -146,6 +146,7 @@ def silent_postgres():
         yield f"postgres://slipway_app:x@127.0.0.1:{server.getsockname()[1]}/slipway"
 
 
+@pytest.mark.thorough
 def test_it_says_so_when_the_database_keeps_silent_and_hears_who_leaves(silent_postgres, platform):
     accepted = platform.sign_up()
     client = "203.0.113.251"

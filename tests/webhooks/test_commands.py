@@ -195,6 +195,7 @@ def on_a_terminal(answer: str):
     return asked, said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("answer", "code", "state"), [("yes", 0, 1), ("no", 2, 0)])
 def test_on_a_terminal_it_asks_before_it_does_anything(desk, answer, code, state):
     desk.endpoint()

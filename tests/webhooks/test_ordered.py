@@ -95,6 +95,7 @@ def test_a_throttled_head_stays_the_head(hooks):
     assert hook.numbers == [0, 0, 1, 2]
 
 
+@pytest.mark.thorough
 def test_order_outlives_a_drainer_that_is_killed(hooks, tmp_path):
     with open_yard(tmp_path) as yard:
         hook = hooks.endpoint("slow", 0.05, ordered=True)

@@ -148,6 +148,7 @@ def short_of_time(superuser):
     connections["default"].close_pool()
 
 
+@pytest.mark.thorough
 def test_publishing_that_takes_too_long_is_told_and_wrote_nothing(
     client, tenant, operator, short_of_time
 ):
