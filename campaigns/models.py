@@ -289,8 +289,7 @@ left join public.campaigns_provideraccount a on a.tenant_id = c.tenant_id and a.
     never_twice = True
     # What failed may be tried again; of what is unknown its tenant says so (campaigns.unknown).
     replayable = (State.DEAD_LETTER, State.UNKNOWN)
-    # A cancelled campaign sends no more, and one past its send_until nothing but tests; who was
-    # erased cannot be written to.
+    # Nothing more of a cancelled campaign, past send_until tests alone, and nothing to the erased.
     replayable_if = """
 w.phone <> '' and not exists (select from public.campaigns_campaign c
   where c.tenant_id = w.tenant_id and c.id = w.campaign_id
