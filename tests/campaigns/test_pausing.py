@@ -111,18 +111,18 @@ def test_a_refusal_that_comes_after_the_account_was_changed_pauses_nothing(post)
 
 def test_an_answer_to_the_old_token_holds_up_nothing_of_the_new_one(post):
     """It was asked before the change, and answered after it."""
-    account = post.account({"unauthorized_after": 0, "latency": 0.7})
+    account = post.account({"unauthorized_after": 0, "latency": 2.0})  # Long enough to be seen.
     mailing = post.mailing(account=account)
     rows = ProviderAccount.objects.using(OPERATOR).filter(pk=account.pk)
     with sending("jobs"):
-        until(lambda: mailing.states == ["processing"], 5)
+        until(lambda: mailing.states == ["processing"], 10)
         changed_at = timezone.now()
         rows.update(updated_at=changed_at)
-        until(lambda: notices(post, "account_refused", state="succeeded"), 5)
+        until(lambda: notices(post, "account_refused", state="succeeded"), 10)
         assert fresh(account).status == "active"
         assert mailing.lane.paused_until is None
         post.profile(account.sender, latency=0.0, idempotent=False)
-        until(lambda: mailing.hasten() or mailing.states == ["succeeded"], 5)
+        until(lambda: mailing.hasten() or mailing.states == ["succeeded"], 10)
 
 
 def notices(post, what, **columns) -> int:
