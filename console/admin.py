@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.contrib.auth.models import Group
 
-from tenants.admin import ReadOnlyAdmin
+from config.admin.reading import ReadOnlyAdmin
 
 admin.site.site_header = admin.site.site_title = "Slipway"
 admin.site.index_title = "Console"

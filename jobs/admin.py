@@ -7,9 +7,9 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from config.admin.reading import ReadOnlyAdmin
 from jobs import registry
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Replay
-from tenants.admin import ReadOnlyAdmin
 
 
 class SoughtById(ReadOnlyAdmin):

@@ -2,8 +2,8 @@
 
 from django.contrib import admin
 
+from config.admin.reading import ReadOnlyAdmin
 from onboarding.models import PendingOnboarding, ProvisionedResource
-from tenants.admin import ReadOnlyAdmin
 
 
 @admin.register(PendingOnboarding)

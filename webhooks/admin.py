@@ -5,8 +5,8 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from config.admin.reading import ReadOnlyAdmin
 from jobs.admin import SoughtById
-from tenants.admin import ReadOnlyAdmin
 from webhooks import custom_headers
 from webhooks.models import Delivery, Endpoint, Event, EventType
 

@@ -1,0 +1,1 @@
+"""What every app's admin.py is made of: reading, paging, seeking, trying."""
