@@ -51,6 +51,7 @@ class Choice:
             metavar="STATE",
             help="These instead of dead ones, of one tenant: succeeded, held …; may be repeated.",
         )
+        parser.add_argument("--error", default="", help="Whose last error has these words.")
         parser.add_argument("--since", type=moment, help="Made at this time or later (RFC 3339).")
         parser.add_argument("--until", type=moment, help="Made before this time.")
         parser.add_argument("--id", action="append", dest="ids", default=[], help="One of these.")
@@ -71,6 +72,7 @@ class Choice:
             lane=options["lane"],
             type=options["type"],
             reason=options["dead_reason"],
+            error=options.get("error", ""),
             since=options["since"],
             until=options["until"],
             ids=tuple(self._id(text) for text in options["ids"]),

@@ -41,6 +41,9 @@ class Work(TenantOwned):
     replayable_if: ClassVar[str] = "true"
     # Why that may not hold, for whoever counts first: a word → SQL over a work `w`.
     unreplayable: ClassVar[Mapping[str, str]] = {}
+    # What of that which waits services.retry_now tries at once: SQL over a work `w`. What never ran
+    # waits for a time that was meant, such as a campaign's.
+    retriable_if: ClassVar[str] = "(w.state = 'failed' or w.last_error <> '')"
     # What jobs.selection knows as its type: SQL over a work `w`; "" where there are no types.
     typed: ClassVar[str] = ""
     # Whether a work that was lost in mid-step becomes UNKNOWN, since it must not happen twice.
@@ -322,6 +325,8 @@ class Replay(models.Model):
         REPLAY = "replay"
         DISCARD = "discard"
         MISSING = "missing"  # Make the works that should be there and are not.
+        RETRY = "retry"  # Try at once what was tried and waits for its next time.
+        CANCEL = "cancel"  # Withdraw what is not being done.
 
     tenant_isolated: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Replaying and discarding by filter: counted first, then done in the background.
+"""Replaying, discarding and their like by filter: counted first, done in the background.
 
 `start` writes what is to be done and a job for it, in one transaction. The job goes through the
 selection in chunks of one transaction each, which writes how far it is: killed anywhere, it goes on
@@ -11,7 +11,8 @@ as the operator, in queues that no tenant may touch, and still for that one tena
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -25,10 +26,12 @@ from django.utils.module_loading import import_string
 
 from config.ids import uuid7
 from jobs import selection as selecting
+from jobs import services
 from jobs.errors import ReasonMissing, StaleState
 from jobs.fence import hold
 from jobs.models import Job, Replay
 from jobs.outcomes import Outcome, Snooze, Succeeded
+from jobs.registry import queue as queue_named
 from jobs.resolving import CHUNK, Act, Resolution, resolve
 from jobs.selection import Found, Selection
 from jobs.services import OPERATOR, enqueue, wake_after_commit
@@ -98,8 +101,8 @@ def preview(selection: Selection, *, action: Action, using: str, size: int = SAM
     while place is not None and len(counted) <= MOST_COUNTED and time.monotonic() < ends_at:
         looked = selecting.look(selection, place=place, most=CHUNK, using=using)
         unmoved: Mapping[UUID, str] = {}
-        if action == Action.REPLAY and looked.ids:
-            unmoved = selecting.left_out(selection, looked.ids, using=using)
+        if action in _CONDITIONAL and looked.ids:
+            unmoved = selecting.left_out(selection, looked.ids, action=action, using=using)
         counted += [id_ for id_ in looked.ids if id_ not in unmoved]
         left_out.update(unmoved.values())
         place = looked.place
@@ -144,7 +147,10 @@ _BEGUN = {
     Action.REPLAY: "works.replayed",
     Action.DISCARD: "works.discarded",
     Action.MISSING: "works.filled",
+    Action.RETRY: "works.retried",
+    Action.CANCEL: "works.cancelled",
 }
+_CONDITIONAL = (Action.REPLAY, Action.RETRY)  # Not whatever stands in the right state.
 
 
 def cancel(*, replay: Replay, actor: str, reason: str, using: str) -> None:
@@ -215,28 +221,62 @@ def _one_chunk(claim: Claim, replay_id: UUID, using: str) -> bool:
             started_at=Coalesce("started_at", Now()),
             finished_at=Now() if ended else None,
         )
-        if chunk.done:
+        if chunk.done and replay.action == Action.MISSING:
             wake_after_commit(replay.queue, using=using)
     return ended
 
 
-def _replay(replay: Replay, using: str) -> Chunk:
-    return _resolve(replay, using, Resolution.REPLAYED)
+def move(
+    *, queue: str, ids: Collection[UUID], action: Action, actor: str, reason: str, using: str
+) -> int:
+    """Do this to at most CHUNK works, in the caller's transaction; how many it moved.
+
+    The others stand elsewhere by now. Drainers hear of it once that transaction is committed.
+    """
+    done = 0
+    for resolution in _RESOLUTIONS[action]:
+        act = Act(resolution, actor, reason)
+        done += len(resolve(queue=queue, ids=ids, act=act, using=using))
+    if action == Action.CANCEL and queue_named(queue).undo is not None:
+        done += _withdraw_each(queue, ids, actor=actor, reason=reason, using=using)
+    if done:
+        wake_after_commit(queue, using=using)
+    return done
 
 
-def _discard(replay: Replay, using: str) -> Chunk:
-    """The dead are discarded; what waits is withdrawn, where there is nothing to undo."""
-    return _resolve(replay, using, Resolution.DISCARDED, Resolution.CANCELLED)
+def _withdraw_each(
+    queue: str, ids: Collection[UUID], *, actor: str, reason: str, using: str
+) -> int:
+    """What was begun is undone, what was not is cancelled: services.cancel looks at each."""
+    done = 0
+    for id_ in sorted(ids):
+        with suppress(StaleState):
+            services.cancel(queue=queue, work_id=id_, actor=actor, reason=reason, using=using)
+            done += 1
+    return done
 
 
-def _resolve(replay: Replay, using: str, *resolutions: Resolution) -> Chunk:
+_RESOLUTIONS: Mapping[Action, Sequence[Resolution]] = {
+    Action.REPLAY: (Resolution.REPLAYED,),
+    # The dead are discarded; what waits is withdrawn, where there is nothing to undo.
+    Action.DISCARD: (Resolution.DISCARDED, Resolution.CANCELLED),
+    Action.RETRY: (Resolution.RETRIED,),
+    Action.CANCEL: (Resolution.CANCELLED,),
+}
+
+
+def _move(replay: Replay, using: str) -> Chunk:
     selection = selecting.read(replay.selection)
     looked = selecting.look(selection, place=replay.place, most=CHUNK, using=using)
-    ids, done = looked.ids, 0
-    for resolution in resolutions:
-        act = Act(resolution, replay.actor, replay.reason)
-        done += len(resolve(queue=replay.queue, ids=ids, act=act, using=using))
-    return Chunk(done, len(ids) - done, looked.place)
+    done = move(
+        queue=replay.queue,
+        ids=looked.ids,
+        action=Action(replay.action),
+        actor=replay.actor,
+        reason=replay.reason,
+        using=using,
+    )
+    return Chunk(done, len(looked.ids) - done, looked.place)
 
 
 def _fill(replay: Replay, using: str) -> Chunk:
@@ -245,9 +285,8 @@ def _fill(replay: Replay, using: str) -> Chunk:
     return missing.fill(selection, place=replay.place, most=CHUNK, using=using)
 
 
-_ACTIONS: dict[Action, Callable[[Replay, str], Chunk]] = {
-    Action.REPLAY: _replay,
-    Action.DISCARD: _discard,
+_ACTIONS: Mapping[Action, Callable[[Replay, str], Chunk]] = {
+    **dict.fromkeys(_RESOLUTIONS, _move),
     Action.MISSING: _fill,
 }
 

@@ -1,4 +1,4 @@
-"""Works moved by the chunk: how jobs.services replays and discards, one or ten thousand.
+"""Works moved by the chunk: how jobs.services moves them, one or ten thousand.
 
 A chunk is one transaction of a few statements, whatever its size. Locks are taken as everywhere:
 works in the order of their ids, then their letters.
@@ -6,6 +6,7 @@ works in the order of their ids, then their letters.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from jobs.errors import ReasonMissing
 from jobs.models import DeadLetter
 from jobs.registry import Queue
 from jobs.registry import queue as queue_named
-from jobs.states import CANCELLABLE, FINISHED, Priority, State
+from jobs.states import CANCELLABLE, FINISHED, WAITING, Priority, State
 
 CHUNK = 500  # Works in one transaction, so that nobody waits long for its locks.
 MOST_ATTEMPTS = 32_767  # What the column holds.
@@ -36,6 +37,11 @@ update {table} w set state = %s, due_at = now(), losses = 0,
   priority = coalesce(%s, w.priority), max_attempts = least(w.attempts + g.budget, {most}),
   forgiven = w.attempts, throttled_since = null{place}
 from json_to_recordset(%s::json) g(id uuid, budget int) where w.id = g.id
+"""
+
+# Its budget stays as it is: what was to be tried later is tried now.
+HURRY = """
+update {table} w set state = 'pending', due_at = now() where w.id = any(%s)
 """
 
 # Its place in an ordered lane is past: with it, it would be the head, before all fresh work. A dead
@@ -55,7 +61,14 @@ from json_to_recordset(%s::json) g(id uuid, tenant_id bigint, target text, befor
   after jsonb)
 """
 
-Resolution = DeadLetter.Resolution
+
+class Resolution(StrEnum):
+    """What is done to works. All but RETRIED end their dead letter, which has the same word."""
+
+    REPLAYED = DeadLetter.Resolution.REPLAYED.value
+    DISCARDED = DeadLetter.Resolution.DISCARDED.value
+    CANCELLED = DeadLetter.Resolution.CANCELLED.value
+    RETRIED = "retried"  # Tried before its time; none of these is dead.
 
 
 WITHDRAWN = tuple(state for state in CANCELLABLE if state != State.DEAD_LETTER)
@@ -83,6 +96,8 @@ class Act:
         """The states that it moves works from."""
         if self.resolution == Resolution.REPLAYED:
             return queue.model.replayable
+        if self.resolution == Resolution.RETRIED:
+            return WAITING
         if self.resolution == Resolution.DISCARDED:
             return (State.DEAD_LETTER,)
         # What was begun may have to be undone first: services.cancel looks at each.
@@ -90,6 +105,8 @@ class Act:
 
     def condition(self, queue: Queue) -> str:
         """What must hold besides: SQL over a work `w`."""
+        if self.resolution == Resolution.RETRIED:
+            return queue.model.retriable_if
         return queue.model.replayable_if if self.resolution == Resolution.REPLAYED else "true"
 
 
@@ -97,11 +114,12 @@ AFTER = {
     Resolution.REPLAYED: State.PENDING,
     Resolution.DISCARDED: State.DISCARDING,
     Resolution.CANCELLED: State.CANCELLED,
+    Resolution.RETRIED: State.PENDING,
 }
 
 
 def resolve(*, queue: str, ids: Collection[UUID], act: Act, using: str) -> list[UUID]:
-    """Replay or discard these works, all at once; says which: the others stand elsewhere by now.
+    """Do this to these works, all at once; says which: the others stand elsewhere by now.
 
     `ids` are at most CHUNK. Under `default` only the current tenant's are there.
     """
@@ -112,9 +130,10 @@ def resolve(*, queue: str, ids: Collection[UUID], act: Act, using: str) -> list[
             return []
         moved = [id_ for id_, _, _ in works]
         _move(of, moved, act, using)
-        tenants = sorted({tenant for _, tenant, _ in works})
-        values = [act.actor, act.resolution, act.reason[:500], queue, moved, tenants]
-        _execute(using, RESOLVE, values)
+        if act.resolution != Resolution.RETRIED:
+            tenants = sorted({tenant for _, tenant, _ in works})
+            values = [act.actor, act.resolution, act.reason[:500], queue, moved, tenants]
+            _execute(using, RESOLVE, values)
         record(queue, works, act, using=using)
         moves = [(id_, before, str(act.after)) for id_, _, before in works]
         tallying.tally(of, moves, using)
@@ -148,6 +167,9 @@ def _locked(of: Queue, ids: Collection[UUID], act: Act, using: str) -> list[Any]
 
 
 def _move(of: Queue, ids: Sequence[UUID], act: Act, using: str) -> None:
+    if act.resolution == Resolution.RETRIED:
+        _execute(using, HURRY.format(table=of.table), [list(ids)])
+        return
     replayed = act.resolution == Resolution.REPLAYED
     rows = [{"id": id_, "budget": n} for id_, n in _budgets(of, ids, act, using).items()]
     place = NO_PLACE.format(finished=",".join(FINISHED)) if replayed and of.model.ordered else ""

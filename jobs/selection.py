@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from django.db import connections
 
+from jobs.models import Replay
 from jobs.registry import queue as queue_named
 from jobs.states import State
 
@@ -29,7 +30,7 @@ where w.tenant_id = %(tenant)s and w.id = any(%(some)s) order by w.id
 
 _LEFT_OUT = """
 select w.id, case when false then ''{reasons} else 'other' end from {table} w
-where w.tenant_id = %(tenant)s and w.id = any(%(some)s) and ({replayable}) is not true
+where w.tenant_id = %(tenant)s and w.id = any(%(some)s) and ({condition}) is not true
 """
 
 
@@ -37,7 +38,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Works of one tenant: all in these `states`, or fewer. What is left out does not matter.
 
     `since` and `until` bound when they were made: from the one, before the other. `type` is what
-    the queue's model calls so (Work.typed); `reason` is the dead letter's.
+    the queue's model calls so (Work.typed); `reason` is the dead letter's; `error` is in the last
+    error, in whatever case.
     """
 
     queue: str
@@ -46,6 +48,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lane: str = ""
     type: str = ""
     reason: str = ""
+    error: str = ""
     since: datetime | None = None
     until: datetime | None = None
     ids: tuple[UUID, ...] = ()
@@ -99,11 +102,19 @@ def sample(selection: Selection, ids: Sequence[UUID], *, using: str) -> list[Fou
     return [Found(*row) for row in _rows(statement, selection, using, some=list(ids))]
 
 
-def left_out(selection: Selection, ids: Sequence[UUID], *, using: str) -> dict[UUID, str]:
-    """Which of these cannot be replayed, and why: a word of the model's `unreplayable`."""
-    of = queue_named(selection.queue)
-    reasons = "".join(f" when {when} then '{why}'" for why, when in of.model.unreplayable.items())
-    statement = _LEFT_OUT.format(table=of.table, reasons=reasons, replayable=of.model.replayable_if)
+def left_out(
+    selection: Selection, ids: Sequence[UUID], *, action: str, using: str
+) -> dict[UUID, str]:
+    """Which of these cannot be replayed, and why: a word of the model's `unreplayable`.
+
+    Or cannot be tried at once: all of those wait for a time that was meant.
+    """
+    model = queue_named(selection.queue).model
+    retry = action == Replay.Action.RETRY
+    why_not = {"not_tried": "true"} if retry else model.unreplayable
+    reasons = "".join(f" when {when} then '{why}'" for why, when in why_not.items())
+    condition = model.retriable_if if retry else model.replayable_if
+    statement = _LEFT_OUT.format(table=model._meta.db_table, reasons=reasons, condition=condition)
     return dict(_rows(statement, selection, using, some=list(ids)))
 
 
@@ -154,6 +165,7 @@ def _parts(selection: Selection, place: str) -> dict[str, str]:
     wanted: Sequence[tuple[Any, str]] = (
         (selection.lane, "w.lane = %(lane)s"),
         (selection.type, f"{model.typed or 'null'} = %(type)s"),
+        (selection.error, "position(lower(%(error)s) in lower(w.last_error)) > 0"),
         (selection.since, "w.created_at >= %(since)s"),
         (selection.until, "w.created_at < %(until)s"),
     )
@@ -176,6 +188,7 @@ def _rows(statement: str, selection: Selection, using: str, **more: Any) -> list
         "of_lane": (_path(selection) or ("", None))[1],
         "type": selection.type,
         "reason": selection.reason,
+        "error": selection.error,
         "since": selection.since,
         "until": selection.until,
         "ids": list(selection.ids),

@@ -1,4 +1,4 @@
-"""The only writers of works besides the engine: enqueue, replay, discard, cancel, skip.
+"""The only writers of works besides the engine: enqueue, replay, retry, discard, cancel, skip.
 
 `using` is `operator` for the console, commands and the engine. Inside a tenant's context it may be
 `default`, the app role under RLS, where a migration granted it (jobs/0004 and the queue's own).
@@ -86,6 +86,15 @@ def replay_work(
     Raises StaleState, ReasonMissing.
     """
     _resolve_one(queue, work_id, Act(Resolution.REPLAYED, actor, reason), using)
+
+
+def retry_now(*, queue: str, work_id: UUID, actor: str, reason: str, using: str = OPERATOR) -> None:
+    """Have a work that was tried and waits for its next time tried at once.
+
+    Its budget of attempts and its place in the lane stay as they are, and what holds the lane back
+    holds it too. Raises StaleState when it does not wait for that; ReasonMissing.
+    """
+    _resolve_one(queue, work_id, Act(Resolution.RETRIED, actor, reason), using)
 
 
 def discard(*, dead_letter: DeadLetter, actor: str, reason: str, using: str = OPERATOR) -> None:

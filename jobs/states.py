@@ -24,8 +24,8 @@ class State(models.TextChoices):
 # Each move, and who makes it.
 TRANSITIONS = frozenset(
     {
-        (State.SCHEDULED, State.PENDING),  # promoter, at due_at
-        (State.FAILED, State.PENDING),  # promoter, at due_at
+        (State.SCHEDULED, State.PENDING),  # promoter, at due_at; services.retry_now, of the tried
+        (State.FAILED, State.PENDING),  # promoter, at due_at; services.retry_now
         (State.PENDING, State.PROCESSING),  # claim
         (State.PROCESSING, State.SUCCEEDED),  # settle
         (State.PROCESSING, State.FAILED),  # settle: to be tried again

@@ -116,6 +116,13 @@ class CannotReplay(Problem):
     code = "cannot_replay"
 
 
+class CannotRetry(Problem):
+    """The delivery does not wait for another try."""
+
+    status = 409
+    code = "cannot_retry"
+
+
 class CannotDiscard(Problem):
     """The delivery cannot be given up as it stands."""
 

@@ -1,4 +1,4 @@
-"""What an owner does about its own deliveries: send one again, give one up, or all that it finds.
+"""What an owner does about its deliveries: send one again or at once, give up, or all it finds.
 
 Everything runs in the owner's context, as the app role under RLS. An operator does the same through
 jobs.services and jobs.replaying.
@@ -16,7 +16,13 @@ from jobs.models import Replay
 from jobs.replaying import Preview, cancel, preview, start
 from jobs.selection import Selection
 from jobs.states import State
-from webhooks.errors import CannotDiscard, CannotReplay, DeliveryNotFound, ReplayEnded
+from webhooks.errors import (
+    CannotDiscard,
+    CannotReplay,
+    CannotRetry,
+    DeliveryNotFound,
+    ReplayEnded,
+)
 from webhooks.models import Delivery, Endpoint
 
 QUEUE = "deliveries"
@@ -33,6 +39,20 @@ def replay(*, delivery_id: UUID, actor: str, reason: str) -> Delivery:
         )
     except StaleState:
         raise CannotReplay(_why_not(find(delivery_id))) from None
+    return find(delivery_id)
+
+
+def retry(*, delivery_id: UUID, actor: str, reason: str) -> Delivery:
+    """Try it at once, when it was tried and waits for its next time.
+
+    Raises DeliveryNotFound, CannotRetry.
+    """
+    try:
+        services.retry_now(
+            queue=QUEUE, work_id=delivery_id, actor=actor, reason=reason, using=DEFAULT_DB_ALIAS
+        )
+    except StaleState:
+        raise CannotRetry(f"It is {find(delivery_id).state}.") from None
     return find(delivery_id)
 
 

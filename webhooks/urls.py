@@ -39,6 +39,7 @@ urlpatterns: list[URLPattern] = [
     *_owned("deliveries/<str:delivery_id>", deliveries.OneDelivery),
     *_owned("deliveries/<str:delivery_id>/attempts", deliveries.Attempts),
     *_owned("deliveries/<str:delivery_id>/replay", deliveries.ReplayDelivery),
+    *_owned("deliveries/<str:delivery_id>/retry", deliveries.RetryDelivery),
     *_owned("deliveries/<str:delivery_id>/discard", deliveries.DiscardDelivery),
     *_owned("replays", replays.Replays),
     *_owned("replays/<str:replay_id>", replays.OneReplay),

@@ -126,6 +126,23 @@ class ReplayDelivery(OwnerView):
         return Response(delivery_as_json(delivery), status=202)
 
 
+class RetryDelivery(OwnerView):
+    """POST /v1/deliveries/{id}/retry: try it now, and not when its next try is due."""
+
+    scopes = {"POST": "deliveries:write"}
+    bodies = {"POST": Because}
+    answers = {"POST": {202: DeliveryAnswer}}
+
+    def post(self, request: Request, delivery_id: str) -> Response:
+        because = decode(request, Because)
+        delivery = replaying.retry(
+            delivery_id=parse_id("dlv", delivery_id),
+            actor=self.caller(request).actor,
+            reason=because.reason,
+        )
+        return Response(delivery_as_json(delivery), status=202)
+
+
 class DiscardDelivery(OwnerView):
     """POST /v1/deliveries/{id}/discard: give it up, whether it is dead or waits."""
 
