@@ -4,40 +4,151 @@ Apps register their models through ReadOnlyAdmin. What operators may do is an ac
 service; nothing here writes.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+from django.apps import apps
+from django.conf import settings
 from django.contrib import admin
-from django.core.paginator import Paginator
-from django.db.models import Model
-from django.http import HttpRequest
-from django.utils.functional import cached_property
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.db.models import BooleanField, Model
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString
 
-
-class SomePages(Paginator):  # type: ignore[type-arg]
-    """Counts no further than anybody leafs; each page would count millions of rows."""
-
-    MOST = 5_000  # Rows.
-
-    @cached_property
-    def count(self) -> int:
-        """How many rows there are, or MOST."""
-        rows: Any = self.object_list
-        return int(rows.order_by()[: self.MOST].count())
+from config.admin import filters
+from config.admin.paging import KeysetList, Walk, Wish
+from config.admin.seeking import Searches, Sought, seek
+from config.admin.showing import Fact, Named, Panel, fact_of, mark, moment, value_of
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Every field is shown and none can be changed; nothing is added, nothing deleted."""
+    """Every field is shown and none can be changed; nothing is added, nothing deleted.
+
+    `key` is what the list is ordered by, newest first: columns that are unique together, and that
+    an index has. `walks` are the other indexes that lead to some of its filters in that order.
+    """
 
     list_per_page = 50
-    paginator = SomePages
     show_full_result_count = False  # It counts the whole table on each page.
-    hidden: tuple[str, ...] = ()  # Fields that are nobody's to see, such as hashes.
+    show_facets = admin.ShowFacets.NEVER  # They count too.
+    sortable_by = ()  # The order is the key's.
+    change_form_template = "admin/change_form.html"
+
+    hidden: ClassVar[tuple[str, ...]] = ()  # Fields that are nobody's to see, such as hashes.
+    key: ClassVar[tuple[str, ...]] = ("id",)
+    walks: ClassVar[tuple[Walk, ...]] = ()
+    # Whether an index has (tenant_id, *key): IsolateTenant makes one.
+    tenant_first: ClassVar[bool | None] = None
+    searches: ClassVar[Searches] = Searches()
+    list_reads: ClassVar[tuple[str, ...]] = ()  # Long columns that the list's methods read.
+
+    # ---- The list ----
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetList]:
+        return KeysetList
+
+    def get_ordering(self, request: HttpRequest) -> list[str]:
+        return [f"-{name}" for name in self.key]
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        """A column's name is a filter by its choices; Django's own would look values up."""
+        return [self._filter(one) for one in self.list_filter]
+
+    def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """Whether there is a search box; the search is ours."""
+        return self.search_fields or (("id",) if self.searches.help else ())  # type: ignore[return-value]
+
+    @property
+    def search_help_text(self) -> str:  # type: ignore[override]
+        return self.searches.help
+
+    def get_walks(self) -> tuple[Walk, ...]:
+        """Indexes, the most telling first; the last one leads through all there is."""
+        order = tuple(f"-{name}" for name in self.key)
+        isolated = self.tenant_first
+        if isolated is None:
+            isolated = "tenant" in _names(self.model) and self.model._meta.managed
+        owned = (Walk(("tenant",), ("-tenant_id", *order)),) if isolated else ()
+        return (Walk(("pk",), order), *self.walks, *owned, Walk((), order))
+
+    def seek(self, said: str) -> Sought:
+        """What the search box's text wants."""
+        key: Any = self.model._meta.pk
+        return seek(said, self.searches, uuid_key=key.get_internal_type() == "UUIDField")
+
+    def wish_of_lane(self, lane: str) -> Wish:
+        """What `?lane=` wants; queues whose works name their lane otherwise say how."""
+        return Wish("lane", "lane", lane)
+
+    def gather(self, rows: Sequence[Any]) -> None:
+        """Look up what a page's rows show of others, all at once: nothing is asked row by row."""
+        if "tenant" in _names(self.model):
+            named = names_of({row.tenant_id for row in rows})
+            for row in rows:
+                row.named = named
+
+    # ---- Columns that most lists have ----
+
+    @admin.display(description="tenant")
+    def whose(self, row: Any) -> SafeString | str:
+        named = getattr(row, "named", None) or names_of({row.tenant_id})
+        return named.of(row.tenant_id)  # type: ignore[no-any-return]
+
+    @admin.display(description="state")
+    def stands(self, row: Any) -> SafeString:
+        return mark(str(row.state))
+
+    @admin.display(description="created")
+    def made(self, row: Any) -> SafeString | str:
+        return moment(row.created_at)
+
+    # ---- The page ----
+
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        """What stands on the page besides the row's own columns."""
+        return []
+
+    def facts(self, request: HttpRequest, row: Any) -> list[Fact]:
+        """The row's columns, and the methods that get_fields names."""
+        return [self._fact(name, row) for name in self.get_fields(request, row)]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: Mapping[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The page of one row. There is no form: nothing can be sent here."""
+        row = self.get_object(request, unquote(object_id))
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        if row is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
+        self.gather([row])
+        context = {
+            **self.admin_site.each_context(request),
+            "title": str(self.opts.verbose_name).capitalize(),
+            "subtitle": str(row),
+            "original": row,
+            "opts": self.opts,
+            "facts": self.facts(request, row),
+            "panels": self.panels(request, row),
+            "has_view_permission": True,
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, self.change_form_template, context)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [field.name for field in self.opts.fields if field.name not in self.hidden]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.get_fields(request, obj)
+
+    # ---- What nobody may ----
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -47,3 +158,34 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    # ---- Parts ----
+
+    def _filter(self, one: Any) -> Any:
+        if not isinstance(one, str):
+            return one
+        column: Any = self.model._meta.get_field(one)
+        if isinstance(column, BooleanField):
+            return filters.choice(one, [(True, "Yes"), (False, "No")])
+        return filters.choice(one, list(column.flatchoices)) if column.flatchoices else one
+
+    def _fact(self, name: str, row: Any) -> Fact:
+        if name == "tenant":
+            return Fact("tenant", self.whose(row))
+        try:
+            return fact_of(row, self.model._meta.get_field(name))  # type: ignore[arg-type]
+        except FieldDoesNotExist:
+            method = getattr(self, name)
+            label = getattr(method, "short_description", name.replace("_", " "))
+            return Fact(str(label), value_of(method(row)))
+
+
+def names_of(tenant_ids: set[int | None]) -> Named:
+    """How these tenants are called: one look-up."""
+    wanted = [one for one in tenant_ids if one is not None]
+    rows = apps.get_model(settings.TENANT_MODEL)._default_manager.filter(pk__in=wanted)
+    return Named(dict(rows.values_list("pk", "slug")) if wanted else {})
+
+
+def _names(model: type[Model]) -> set[str]:
+    return {field.name for field in model._meta.fields}
