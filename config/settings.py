@@ -7,6 +7,7 @@ Valkey of its own.
 """
 
 import os
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ SHARED_APPS = [
     "django_tenants",
     "django.contrib.contenttypes",
     "django.contrib.auth",
-    "django.contrib.admin",
+    "console.apps.SiteConfig",  # django.contrib.admin, with a site of ours.
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
@@ -158,10 +159,13 @@ SHARED_APPS = [
     "drf_spectacular_sidecar",
     "django_filters",
     "csp",
+    "axes",
+    "django_otp",
     "jobs",
     "webhooks",
     "onboarding",
     "campaigns",
+    "lifecycle",
     "console",
 ]
 TENANT_APPS = ["customers"]
@@ -181,8 +185,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 TENANT_URLCONF = "tenants.host_urls"
@@ -230,7 +236,11 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 # Both look the person up on each request: a member or operator who is none any more is out at once.
-AUTHENTICATION_BACKENDS = ["tenants.people.MemberBackend", "tenants.people.OperatorBackend"]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # Signs nobody in; it refuses who tried too often.
+    "tenants.people.MemberBackend",
+    "tenants.people.OperatorBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {
@@ -240,6 +250,28 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# ---- The console's door ----
+
+# Five wrong passwords for one address, from one client, shut it for a quarter of an hour.
+SIGN_IN_LOCKOUT = yes_or_no("SIGN_IN_LOCKOUT", HTTPS)
+# Whether operators need a code of their authenticator besides (RFC 6238).
+SECOND_FACTOR = yes_or_no("SECOND_FACTOR", HTTPS)
+OTP_ISSUER = text("SECOND_FACTOR_NAME", "Slipway")  # What the authenticator calls us.
+AXES_ENABLED = SIGN_IN_LOCKOUT
+AXES_HANDLER = "console.lockout.ConsoleOnly"
+AXES_FAILURE_LIMIT = 5
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # By both: nobody shuts out another.
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_USERNAME_FORM_FIELD = "username"
+AXES_USERNAME_CALLABLE = "console.lockout.name_of"
+AXES_CLIENT_IP_CALLABLE = "config.proxies.client_address"
+AXES_LOCKOUT_CALLABLE = "console.lockout.locked"
+AXES_DISABLE_ACCESS_LOG = True  # The audit trail says who came.
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 # ---- Language, time, files, mail ----
 

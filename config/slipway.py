@@ -96,6 +96,12 @@ SLIPWAY: dict[str, Any] = {
         "campaigns.withdraw": {"step": "campaigns.withdrawing.run"},
         "campaigns.finish": {"step": "campaigns.finishing.run"},
         "campaigns.follow_up": {"step": "campaigns.following.run"},
+        "tenants.move": {
+            "step": "lifecycle.moving.running.run",
+            "policy": "lifecycle.moving.running.POLICY",
+        },
+        "tenants.export": {"step": "lifecycle.exporting.run"},
+        "tenants.close": {"step": "lifecycle.purging.run", "policy": "lifecycle.purging.POLICY"},
     },
     # What sends a tenant's messages: name → dotted path of a campaigns.providers.Provider.
     "PROVIDERS": {
@@ -123,7 +129,11 @@ SLIPWAY: dict[str, Any] = {
         "tend": {"task": "webhooks.tend", "schedule": 60.0},
         "campaigns": {"task": "campaigns.tend", "schedule": 60.0},
         "unknown": {"task": "campaigns.unknown", "schedule": 30.0},
+        "rollup": {"task": "console.rollup", "schedule": 60.0},
+        "lifecycle": {"task": "lifecycle.tend", "schedule": crontab(minute="35")},
     },
+    # Dotted paths of what `manage.py migrate` does when public is up to date: done(alias).
+    "AFTER_MIGRATE": ["console.roles.complete"],
     # How often: name → (amount, seconds).
     "LIMITS": {
         # Sign-ups of strangers: by client, by IPv6 /64, by the domain of their e-mail, of all.
@@ -164,6 +174,26 @@ SLIPWAY: dict[str, Any] = {
         "segments_most": 500,  # Of a tenant's.
         "templates_most": 500,  # Likewise.
     },
+    # A tenant that moves to another home (lifecycle.moving).
+    "MOVES": {
+        "chunk": 2_000,  # Rows that are copied, or cleared, in one transaction.
+        "pace": 20_000,  # Rows a second, so that others have the database too.
+        "keep": 900,  # Seconds for which the old home is kept: as long as a signed context lasts.
+    },
+    # A tenant that is closed: days in which it may be reopened, before it is purged; and then days
+    # in which nobody else gets its address.
+    "CLOSING": {"grace": 30, "quarantine": 365},
+    # A tenant's archive (lifecycle.archive): how many of one tenant's wait at once.
+    "EXPORTS": {"most": 2},
+    # What is in no archive, besides whatever is stored as bytes: "table" or "table.column".
+    "NOT_EXPORTED": [
+        "tenants_session",
+        "webhooks_endpoint.custom_headers",
+        "webhooks_endpoint.secrets",
+        "webhooks_event.fingerprint",
+        "campaigns_provideraccount.credentials",
+        "customers_source.headers",
+    ],
     # Event types of the project's own, beside those that the platform adds by the API:
     # name → {"description": …, "schema": JSON Schema of its data}; see webhooks.catalogue.
     "EVENT_TYPES": {},
@@ -178,7 +208,10 @@ SLIPWAY: dict[str, Any] = {
         "payloads": 90,  # Events, what they say, and finished deliveries.
         "messages": 180,  # Finished ones, with the numbers that they went to.
         "exports": 7,  # Their files; they go when the tenant begins another.
+        "archives": 7,  # Of whole tenants.
         "imports": 30,  # Finished imports of customers; they go when the tenant begins another.
+        "minutes": 3,  # Numbers of the console's overview, a row a minute and queue.
+        "hours": 400,  # Likewise, a row an hour.
     },
     # Tables with a partition a day (jobs.partitions): parent → retention, and what must be done
     # before a day may go.
@@ -200,6 +233,8 @@ SLIPWAY: dict[str, Any] = {
         "webhooks.retention.EVENTS",
         "campaigns.retention.NUMBERS",
     ],
+    # What is not to begin by itself after a restore, each a jobs.restoring.Restorer.
+    "RESTORED": ["campaigns.restoring.stop"],
     # What knows which works a queue lacks (jobs.replaying.Missing).
     "MISSING": {"deliveries": "webhooks.missing.Deliveries"},
 }

@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connections
+from django.utils.module_loading import import_string
 from django_tenants.management.commands.migrate_schemas import MigrateSchemasCommand
 
 from config.terminal import ShowsExamples
@@ -35,6 +36,8 @@ class Command(ShowsExamples, MigrateSchemasCommand):  # type: ignore[misc]
             return
         with connections["owner"].cursor() as cursor:
             install_context_key(cursor, settings.CONTEXT_KEY)
+        for dotted in settings.SLIPWAY["AFTER_MIGRATE"]:
+            import_string(dotted)("owner")
         if options.get("shared"):
             return
         verbosity = int(options["verbosity"])

@@ -1,0 +1,96 @@
+"""What the console keeps: who may do what, the second factor, and numbers of each minute and hour."""
+
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+from django_otp.models import Device, ThrottlingMixin
+
+
+class Deed(models.Model):
+    """What operators may do. It has no table: its permissions are what console.roles gives out."""
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions: ClassVar[list[tuple[str, str]]] = [
+            ("replay", "Do dead letters again"),
+            ("discard", "Give dead letters up"),
+            ("cancel", "Withdraw works"),
+            ("retry", "Try works again now"),
+            ("steer", "Pause, resume and narrow lanes"),
+            ("suspend", "Suspend and reopen tenants"),
+            ("resume_onboarding", "Let a sign-up go on"),
+            ("undo_onboarding", "Undo a sign-up"),
+            ("close", "Close tenants for good"),
+            ("plan", "Move tenants to other plans"),
+            ("export", "Export a tenant's data"),
+            ("erase", "Erase a person"),
+            ("revoke", "Revoke keys"),
+            ("operate", "Make operators, and change their roles"),
+        ]
+
+
+class SecondFactor(ThrottlingMixin, Device):  # type: ignore[misc]
+    """An operator's authenticator: time-based codes (RFC 6238), and codes for the day it is lost.
+
+    console.second_factor makes and asks it. Not confirmed, it counts for nothing yet.
+    """
+
+    secret = models.TextField()  # Encrypted by the ring STORED_SECRET_KEYS.
+    last_step = models.BigIntegerField(default=0)  # Of the last code taken: none is taken twice.
+    recovery = ArrayField(models.CharField(max_length=64), default=list)  # SHA-256 of those left.
+    made_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ()  # Nobody's to see.
+        constraints = [models.UniqueConstraint(fields=["user"], name="secondfactor_user")]
+
+    def get_throttle_factor(self) -> float:
+        """Seconds to wait after the first wrong code; each further one doubles them."""
+        return 1.0
+
+
+class Figures(models.Model):
+    """What one queue did in one span of time: console.rollup writes it, console.overview shows it.
+
+    Flows are sums; `depth` and `oldest` are what was seen at the span's end.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField()  # The span's beginning.
+    queue = models.CharField(max_length=40)
+    depth = models.JSONField(null=True)  # State → works that lay there; null: nobody looked.
+    oldest = models.JSONField(null=True)  # State → seconds since its oldest was accepted.
+    made = models.BigIntegerField(default=0)  # Works accepted.
+    traced = models.BigIntegerField(default=0)  # Of these, those that are accounted for.
+    untraced = models.JSONField(default=list)  # Some of the others: {"id", "why"}.
+    ended = models.JSONField(default=dict)  # Final state, or "dead_letter" → works.
+    took = models.JSONField(default=dict)  # Time to success: bucket (console.spread) → works.
+    busiest = models.JSONField(default=dict)  # Tenant's number → works that ended; the top ones.
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.queue} at {self.at:%Y-%m-%d %H:%M}"
+
+
+def _one_a_span(name: str) -> dict[str, Any]:
+    """The key of the rollup's upsert; by its first column a range is read."""
+    return {"fields": ["at", "queue"], "name": name}
+
+
+class Minute(Figures):
+    """A minute of a queue."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(**_one_a_span("minute_key"))]
+
+
+class Hour(Figures):
+    """An hour of a queue: its minutes together."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(**_one_a_span("hour_key"))]

@@ -1,0 +1,67 @@
+"""The console's site: Django's admin, with its door, its overview and its own pages."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path, reverse
+
+from config import limits
+from config.limits import Limit
+from config.proxies import client_address
+
+# A guesser may try a few addresses from one place, and no more: lock-out counts each for itself.
+SIGN_IN_ADDRESS = Limit("console-address", 60, 15 * 60)
+
+
+class ConsoleSite(AdminSite):
+    """Django's admin for staff; where settings.SECOND_FACTOR, for those who also showed a code."""
+
+    site_header = site_title = "Slipway"
+    index_title = "Overview"
+    enable_nav_sidebar = True
+    site_url = None
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        if not super().has_permission(request):
+            return False
+        user: Any = request.user
+        return not settings.SECOND_FACTOR or user.is_verified()
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Password first; then, where asked for, the second factor."""
+        if super().has_permission(request) and not self.has_permission(request):
+            return redirect_to_login(
+                request.GET.get("next", reverse("admin:index")), reverse("admin:second_factor")
+            )
+        if request.method == "POST":
+            limits.take(request, SIGN_IN_ADDRESS.of(client_address(request)))
+        answer = super().login(request, {"title": "Sign in", **(extra_context or {})})
+        if request.method == "POST" and request.user.is_authenticated:
+            from console import second_factor
+
+            second_factor.note_sign_in(request.user)
+        return answer
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        from console import overview  # Here: the site is made before there are models.
+
+        shown = overview.build(span=request.GET.get("range", ""), user=request.user)
+        return super().index(request, {"overview": shown, **(extra_context or {})})
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        from console import views
+
+        own: list[URLPattern | URLResolver] = [
+            path("second-factor/", views.SecondFactor.as_view(), name="second_factor"),
+            path("operators/", self.admin_view(views.Operators.as_view()), name="operators"),
+            path(
+                "operators/<uuid:id>/", self.admin_view(views.Operator.as_view()), name="operator"
+            ),
+        ]
+        return own + super().get_urls()
