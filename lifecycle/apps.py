@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class LifecycleConfig(AppConfig):
+    """A tenant's life after its sign-up: other plans, exports, closing."""
+
+    name = "lifecycle"
