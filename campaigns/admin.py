@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from campaigns import acts
 from campaigns.lanes import QUEUE
 from campaigns.models import Campaign, Message, ProviderAccount, Segment, Skip, Template
 from campaigns.progress import Standing
@@ -125,3 +126,9 @@ def _tenant_of(row: TenantOwned) -> int:
 
 def _link(page: str, key: Any, text: str) -> SafeString:
     return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_change", args=[key]), text)
+
+
+# What operators may do.
+CampaignAdmin.also(*acts.CAMPAIGNS)
+ProviderAccountAdmin.also(*acts.ACCOUNTS)
+MessageAdmin.also(*acts.MESSAGES)

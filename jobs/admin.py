@@ -8,8 +8,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from config.admin.reading import ReadOnlyAdmin
-from jobs import registry
+from jobs import acts, registry
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Replay
+from tenants.admin import TenantAdmin
 
 
 class SoughtById(ReadOnlyAdmin):
@@ -121,3 +122,11 @@ class ReplayAdmin(SoughtById):
 class DrainerAdmin(ReadOnlyAdmin):
     list_display = ("host", "pid", "started_at", "beat_at", "dead_at", "busy", "slots")
     ordering = ("-id",)
+
+
+# What operators may do.
+JobAdmin.also(*acts.of_works("jobs", Job))
+DeadLetterAdmin.also(*acts.LETTERS)
+LaneAdmin.also(*acts.LANES)
+ReplayAdmin.also(*acts.REPLAYS)
+TenantAdmin.also(*acts.of_lanes(lambda tenant: (f"jobs:{tenant.pk}", tenant.pk), "its jobs"))

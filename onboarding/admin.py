@@ -3,6 +3,7 @@
 from django.contrib import admin
 
 from config.admin.reading import ReadOnlyAdmin
+from onboarding import acts
 from onboarding.models import PendingOnboarding, ProvisionedResource
 
 
@@ -20,3 +21,7 @@ class ProvisionedResourceAdmin(ReadOnlyAdmin):
     list_display = ("tenant", "step", "name", "created_at")
     list_select_related = ("tenant",)
     list_filter = ("step",)
+
+
+# What operators may do.
+PendingOnboardingAdmin.also(*acts.SIGN_UPS)

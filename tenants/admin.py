@@ -3,6 +3,7 @@
 from django.contrib import admin
 
 from config.admin.reading import ReadOnlyAdmin
+from tenants import acts
 from tenants.models import (
     ApiKey,
     AuditEntry,
@@ -66,3 +67,9 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     search_fields = ("target", "actor")
     date_hierarchy = "at"
     ordering = ("-at",)
+
+
+# What operators may do.
+TenantAdmin.also(*acts.TENANTS)
+ApiKeyAdmin.also(*acts.API_KEYS)
+PlatformKeyAdmin.also(*acts.PLATFORM_KEYS)

@@ -27,6 +27,16 @@ def as_operator() -> Iterator[None]:
         _as_operator.reset(token)
 
 
+@contextmanager
+def as_app() -> Iterator[None]:
+    """The other way round, inside as_operator(): what a tenant's own services do, under RLS."""
+    token = _as_operator.set(False)
+    try:
+        yield
+    finally:
+        _as_operator.reset(token)
+
+
 def is_operator() -> bool:
     """Whether the running code is inside as_operator()."""
     return _as_operator.get()

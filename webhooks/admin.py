@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 from config.admin.reading import ReadOnlyAdmin
 from jobs.admin import SoughtById
-from webhooks import custom_headers
+from webhooks import acts, custom_headers
 from webhooks.models import Delivery, Endpoint, Event, EventType
 
 
@@ -52,3 +52,8 @@ class DeliveryAdmin(SoughtById):
     list_filter = ("state",)
     search_fields = ("id",)
     ordering = ("-id",)
+
+
+# What operators may do.
+EndpointAdmin.also(*acts.ENDPOINTS)
+DeliveryAdmin.also(*acts.DELIVERIES)

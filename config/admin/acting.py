@@ -48,7 +48,7 @@ _STANDING = (
     *("revoked_at", "disabled_at", "deleted_at", "cancelled_at", "plan"),
     *("operator_paused_until", "operator_why", "operator_window", "operator_rate"),
 )
-_NO_FILTER = ("all", "id", "list", PAGE_VAR)
+_NO_FILTER = ("all", "id", "list", PAGE_VAR, "older", "newer")
 
 
 class Because(forms.Form):
@@ -108,6 +108,11 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
 
     acts: Sequence[Act] = ()
 
+    @classmethod
+    def also(cls, *acts: Act) -> None:
+        """Add acts of an app above the model's own."""
+        cls.acts = (*cls.acts, *acts)
+
     # ---- Where acts are offered ----
 
     def get_urls(self) -> list[URLPattern]:
@@ -150,15 +155,9 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        more = {"acts_on_all": self.offered_all(request)}
+        many = [act for act in self.permitted(request) if act.many]
+        more = {"acts": many, "acts_on_all": self.offered_all(request)}
         return super().changelist_view(request, {**more, **(extra_context or {})})
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        row = kwargs.get("obj")
-        context["acts"] = [] if row is None else self.offered(request, row)
-        return super().render_change_form(request, context, *args, **kwargs)
 
     # ---- The page of an act ----
 
@@ -199,7 +198,9 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             listed = self.get_changelist_instance(plain)
         except IncorrectLookupParameters:
             raise Http404 from None
-        return listed.queryset.filter(act.within).order_by()
+        # What config.admin.paging leaves to each page.
+        wishes = [wish.q for wish in getattr(listed, "asked", ())]
+        return listed.queryset.filter(*wishes, act.within).order_by()
 
     def _named(self, request: HttpRequest) -> list[Any]:
         """The objects that the address names, in the order of their keys. Raises Http404."""

@@ -18,12 +18,13 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from config.admin import filters
+from config.admin.acting import Acting
 from config.admin.paging import KeysetList, Walk, Wish
 from config.admin.seeking import Searches, Sought, seek
 from config.admin.showing import Fact, Named, Panel, fact_of, mark, moment, value_of
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnlyAdmin(Acting):
     """Every field is shown and none can be changed; nothing is added, nothing deleted.
 
     `key` is what the list is ordered by, newest first: columns that are unique together, and that
@@ -34,7 +35,6 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False  # It counts the whole table on each page.
     show_facets = admin.ShowFacets.NEVER  # They count too.
     sortable_by = ()  # The order is the key's.
-    change_form_template = "admin/change_form.html"
 
     hidden: ClassVar[tuple[str, ...]] = ()  # Fields that are nobody's to see, such as hashes.
     key: ClassVar[tuple[str, ...]] = ("id",)
@@ -49,7 +49,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetList]:
         return KeysetList
 
-    def get_ordering(self, request: HttpRequest) -> list[str]:
+    def get_ordering(self, request: HttpRequest) -> Any:
         return [f"-{name}" for name in self.key]
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
@@ -58,7 +58,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         """Whether there is a search box; the search is ours."""
-        return self.search_fields or (("id",) if self.searches.help else ())  # type: ignore[return-value]
+        return ("id",) if self.searches.help else ()
 
     @property
     def search_help_text(self) -> str:  # type: ignore[override]
@@ -126,10 +126,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request, row):
             raise PermissionDenied
         if row is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
         self.gather([row])
         context = {
             **self.admin_site.each_context(request),
+            "acts": self.offered(request, row),
             "title": str(self.opts.verbose_name).capitalize(),
             "subtitle": str(row),
             "original": row,
@@ -139,8 +140,14 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "has_view_permission": True,
             **(extra_context or {}),
         }
+        return self.render_change_form(request, context, change=True, obj=row)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Django's would look for a form."""
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        return TemplateResponse(request, self.change_form_template, context)
+        return TemplateResponse(request, "admin/change_form.html", context)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [field.name for field in self.opts.fields if field.name not in self.hidden]
@@ -173,7 +180,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if name == "tenant":
             return Fact("tenant", self.whose(row))
         try:
-            return fact_of(row, self.model._meta.get_field(name))  # type: ignore[arg-type]
+            return fact_of(row, self.model._meta.get_field(name))
         except FieldDoesNotExist:
             method = getattr(self, name)
             label = getattr(method, "short_description", name.replace("_", " "))
