@@ -1,0 +1,202 @@
+"""Filters of the console's lists: each is one wish (config.admin.paging), never a scan of its own.
+
+Their choices are known beforehand: what a column happens to hold is not looked up.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib.admin import ListFilter
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from config.admin.paging import Wish
+from config.admin.seeking import tenant_number
+
+_AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
+
+
+class Wished(ListFilter):
+    """A filter by one parameter of the address."""
+
+    title = ""
+    parameter_name: ClassVar[str] = ""
+
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
+        super().__init__(request, params, model, model_admin)
+        self.admin = model_admin
+        values = params.pop(self.parameter_name, None)
+        self.value = str(values[-1]).strip() if values else ""
+        if self.value:
+            self.used_parameters[self.parameter_name] = self.value
+
+    def has_output(self) -> bool:
+        return True
+
+    def expected_parameters(self) -> list[str | None]:
+        return [self.parameter_name]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
+        """For whoever filters without the list's walks."""
+        wish = self.wish()
+        return queryset if wish is None else queryset.filter(wish.q)
+
+    def wish(self) -> Wish | None:
+        """What it wants; None when nothing is said."""
+        raise NotImplementedError
+
+
+class Choice(Wished):
+    """One of some words, as links."""
+
+    column: ClassVar[str] = ""
+    words: ClassVar[Callable[[], Iterable[tuple[Any, str]]]]
+
+    def wish(self) -> Wish | None:
+        if not self.value:
+            return None
+        values = {str(value): value for value, _ in type(self).words()}
+        if self.value not in values:
+            return Wish(self.parameter_name, also=Q(pk__in=[]))
+        return Wish(self.parameter_name, self.column, values[self.value])
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        yield self._choice(changelist, "", "All")
+        for value, text in type(self).words():
+            yield self._choice(changelist, str(value), text)
+
+    def _choice(self, changelist: Any, value: str, text: str) -> dict[str, Any]:
+        said = {self.parameter_name: value or None}
+        return {
+            "selected": self.value == value,
+            "query_string": changelist.get_query_string(said),
+            "display": text,
+        }
+
+
+def choice(
+    column: str,
+    words: Iterable[Any] | Callable[[], Iterable[Any]],
+    *,
+    title: str = "",
+    name: str = "",
+) -> type[Choice]:
+    """A filter by a column's value, of `words`: values, or pairs of a value and its text."""
+
+    def pairs() -> list[tuple[Any, str]]:
+        some = words() if callable(words) else words
+        return [one if isinstance(one, tuple) else (one, _text(one)) for one in some]
+
+    said = {
+        "column": column,
+        "parameter_name": name or column,
+        "title": title or (name or column).replace("_", " "),
+        "words": staticmethod(pairs),
+    }
+    return type(f"By{(name or column).title().replace('_', '')}", (Choice,), said)
+
+
+def presence(column: str, *, yes: str, no: str, name: str) -> type[Choice]:
+    """A filter by whether a column has a value."""
+
+    def words() -> list[tuple[Any, str]]:
+        return [(False, yes), (True, no)]
+
+    said = {
+        "column": f"{column}__isnull",
+        "parameter_name": name,
+        "title": name.replace("_", " "),
+        "words": staticmethod(words),
+    }
+    return type(f"By{name.title()}", (Choice,), said)
+
+
+class Text(Wished):
+    """Any text, in a small form."""
+
+    template = "console/filter_text.html"
+    hint: ClassVar[str] = ""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        others = {
+            name: values
+            for name, values in changelist.filter_params.items()
+            if name != self.parameter_name
+        }
+        yield {
+            "name": self.parameter_name,
+            "value": self.value,
+            "hint": self.hint,
+            "others": [(name, value) for name, values in others.items() for value in values],
+            "without": changelist.get_query_string({self.parameter_name: None}),
+        }
+
+
+def text(column: str, *, title: str = "", hint: str = "") -> type[Text]:
+    """A filter by a column's exact text."""
+
+    def wish(self: Text) -> Wish | None:
+        return Wish(self.parameter_name, column, self.value) if self.value else None
+
+    said = {"parameter_name": column, "title": title or column, "hint": hint, "wish": wish}
+    return type(f"By{column.title()}", (Text,), said)
+
+
+class ByTenant(Text):
+    """By slug, tnt_ id or number."""
+
+    title = parameter_name = "tenant"
+    hint = "slug or tnt_…"
+
+    def wish(self) -> Wish | None:
+        if not self.value:
+            return None
+        number = tenant_number(self.value)
+        if number is None:
+            return Wish("tenant", also=Q(pk__in=[]))
+        return Wish("tenant", "tenant_id", number)
+
+
+class ByLane(Text):
+    """By a lane's key: the admin knows which of its columns says the same by an index."""
+
+    title = parameter_name = "lane"
+    hint = "endpoint:…"
+
+    def wish(self) -> Wish | None:
+        return self.admin.wish_of_lane(self.value) if self.value else None
+
+
+class ByAge(Choice):
+    """By when a row was made. Ids of version 7 tell it: the key itself is bounded."""
+
+    title = parameter_name = "age"
+
+    @staticmethod
+    def words() -> Iterable[tuple[Any, str]]:
+        yield from ((f"-{name}", f"within the last {name}") for name in _AGES)
+        yield from ((f"+{name}", f"older than one {name}") for name in _AGES)
+
+    def wish(self) -> Wish | None:
+        side, name = self.value[:1], self.value[1:]
+        if not self.value:
+            return None
+        if name not in _AGES or side not in {"-", "+"}:
+            return Wish("age", also=Q(pk__in=[]), placed=True)
+        edge = timezone.now() - _AGES[name]
+        column = self.admin.key[0]
+        value: Any = first_id(edge) if column == "id" else edge
+        return Wish("age", f"{column}__{'gte' if side == '-' else 'lt'}", value, placed=True)
+
+
+def first_id(at: datetime) -> UUID:
+    """The lowest UUID of version 7 of a moment."""
+    milliseconds = int(at.astimezone(UTC).timestamp() * 1000)
+    return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))
+
+
+def _text(word: Any) -> str:
+    return str(word).replace("_", " ")
