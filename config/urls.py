@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("customers.urls")),
     path("", include("webhooks.urls")),
     path("", include("campaigns.urls")),
+    path("", include("lifecycle.urls")),
 ]
 if "operator" in settings.DATABASES:
     # Without the operator's login there is no console: this process could not bypass RLS for it.
