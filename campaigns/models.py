@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from campaigns.counting import TALLY
 from campaigns.states import AccountStatus, CampaignState, OnUnknown
 from config.ids import uuid7
-from jobs.models import Work
+from jobs.models import NEWEST, Work, standing
 from jobs.states import State
 from tenants.models import TenantOwned
 
@@ -229,6 +229,7 @@ class Campaign(TenantOwned):
                     ]
                 ),
             ),
+            models.Index("state", NEWEST, name="campaign_standing"),  # The console's list.
             # campaigns.unknown: of whom nobody can tell.
             models.Index(fields=["tenant"], name="campaign_unsure", condition=Q(unknown__gt=0)),
         ]
@@ -331,6 +332,7 @@ w.phone <> '' and not exists (select from public.campaigns_campaign c
         ]
         indexes = [
             *Work.Meta.indexes,
+            standing("message_standing"),
             # A campaign's messages, in the order in which they were made: a list, a file.
             models.Index(fields=["tenant", "campaign", "id"], name="message_listed"),
             models.Index(

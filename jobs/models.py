@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Q, Value
+from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
 from config.ids import uuid7
@@ -12,10 +12,29 @@ from jobs.states import WAITING, Priority, State
 from tenants.context import current_tenant_id
 from tenants.models import Tenant, TenantOwned
 
+GATE = 1  # The id of the only row of Gate.
+
 
 def _both(value: Any) -> dict[str, Any]:
     """A default for Python and for the database: works are inserted by SELECT too."""
     return {"default": value, "db_default": value}
+
+
+NEWEST = F("id").desc(nulls_last=True)  # "Nulls last" as no primary key has it.
+
+
+def standing(name: str, *order: Any) -> models.Index:
+    """The console's lists by state, newest first, of a queue.
+
+    Neither what is done nor what is in progress is in it: it costs a work one entry when it is
+    made, and one more for each failure.
+    """
+    return models.Index(
+        "state",
+        *(order or (NEWEST,)),
+        name=name,
+        condition=~Q(state__in=[State.SUCCEEDED, State.PROCESSING]),
+    )
 
 
 class Work(TenantOwned):
@@ -133,6 +152,7 @@ class Job(Work):
         abstract = False
         indexes = [
             *Work.Meta.indexes,
+            standing("job_standing"),
             # jobs.pruning: what was finished longest ago.
             models.Index(
                 fields=["finished_at"],
@@ -153,9 +173,36 @@ class Drainer(models.Model):
     dead_at = models.DateTimeField(null=True)
     busy = models.IntegerField(**_both(0))
     slots = models.IntegerField(**_both(0))
+    lease = models.BigIntegerField(**_both(0))  # The last that it drew and that was committed.
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
+
+
+class Gate(models.Model):
+    """Whether works are claimed at all: one row, `id` 1.
+
+    It is shut when a drainer finds that the database went back in time, and opened by whoever said
+    what may have been sent since (jobs.engine.gate, jobs.restoring).
+    """
+
+    id = models.SmallIntegerField(primary_key=True, **_both(GATE))
+    lineage = models.UUIDField(null=True)  # Of this database and all its copies, by its first use.
+    server = models.CharField(max_length=80, blank=True, **_both(""))  # The cluster, the database.
+    lease = models.BigIntegerField(**_both(0))  # The highest of the drainers that are gone.
+    held_since = models.DateTimeField(null=True)
+    held_why = models.CharField(max_length=300, blank=True, **_both(""))
+    remembered = models.BigIntegerField(**_both(0))  # The lease that it was behind.
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=GATE), name="gate_one")]
+
+    def __str__(self) -> str:
+        return "held" if self.held_since else "open"
+
+
+# A pause may be over: whoever asks compares the times too.
+LANE_PAUSED = Q(paused_until__isnull=False) | Q(operator_paused_until__isnull=False)
 
 
 class Lane(models.Model):
@@ -204,6 +251,11 @@ class Lane(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["tenant", "key"], name="lane_key"),
         ]
+        indexes = [
+            # The console's lists: what is held back, and what fails.
+            models.Index(NEWEST, name="lane_paused", condition=LANE_PAUSED),
+            models.Index(NEWEST, name="lane_failing", condition=Q(failing_since__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return self.key
@@ -241,7 +293,8 @@ class Attempt(models.Model):
 
     class Meta:
         # Django knows no partitions: jobs/migrations/0002. The table's key is (tenant_id, work_id,
-        # number, started_at), by which a work's timeline is read.
+        # number, started_at), by which a work's timeline is read; the console's list goes by
+        # (started_at, id), and by the outcome of those that did not succeed (0011).
         managed = False
         db_table = "jobs_attempt"
 
@@ -301,6 +354,20 @@ class DeadLetter(models.Model):
                 fields=["-created_at"],
                 name="deadletter_inbox",
                 condition=Q(resolved_at__isnull=True),
+            ),
+            # The console's lists of what is open, newest first.
+            *(
+                models.Index(
+                    *columns,
+                    NEWEST,
+                    name=f"deadletter_{name}",
+                    condition=Q(resolved_at__isnull=True),
+                )
+                for name, columns in (
+                    ("waiting", ()),
+                    ("of_queue", ("queue",)),
+                    ("of_reason", ("reason",)),
+                )
             ),
             # jobs.pruning: what was resolved longest ago.
             models.Index(

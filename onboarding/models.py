@@ -4,10 +4,10 @@ from datetime import time
 from uuid import uuid4
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from config.ids import uuid7
-from jobs.models import Work
+from jobs.models import NEWEST, Work, standing
 from jobs.states import State
 from tenants.models import TenantOwned
 from tenants.states import Home
@@ -52,6 +52,12 @@ class PendingOnboarding(Work):
             models.UniqueConstraint(
                 "key_digest", condition=Q(key_digest__isnull=False), name="onboarding_key"
             ),
+        ]
+        indexes = [
+            *Work.Meta.indexes,
+            # The console's lists, newest first: these ids do not tell the time.
+            models.Index(fields=["created_at", "id"], name="onboarding_newest"),
+            standing("onboarding_standing", F("created_at").desc(nulls_last=True), NEWEST),
         ]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django_tenants.models import DomainMixin, TenantMixin
 
@@ -103,9 +104,18 @@ class Tenant(TenantMixin):  # type: ignore[misc]
     created_at = models.DateTimeField(auto_now_add=True)
     activated_at = models.DateTimeField(null=True, blank=True)
     suspended_at = models.DateTimeField(null=True, blank=True)
+    closes_at = models.DateTimeField(null=True, blank=True)  # When its days of grace end.
+    closed_at = models.DateTimeField(null=True, blank=True)  # When nothing of it was left.
 
     class Meta:
         indexes = [
+            # Whose work waits (jobs.engine.sql.HELD): the few that are suspended, or in their grace.
+            models.Index(
+                fields=["id"],
+                name="tenant_held",
+                condition=Q(status=TenantStatus.SUSPENDED)
+                | Q(status=TenantStatus.CLOSING, closes_at__isnull=False),
+            ),
             models.Index(fields=["external_id"], name="tenant_external_id"),  # Platform's look-up.
             models.Index(fields=["status", "id"], name="tenant_status"),  # Platform's list.
         ]
@@ -222,6 +232,9 @@ class AuditEntry(models.Model):
         indexes = [
             models.Index(fields=["tenant", "-at"], name="audit_tenant"),  # A tenant's timeline.
             models.Index(fields=["target", "-at"], name="audit_target"),  # A thing's timeline.
+            # The console's lists, newest first.
+            models.Index("action", F("id").desc(nulls_last=True), name="audit_action"),
+            models.Index("actor", F("id").desc(nulls_last=True), name="audit_actor"),
         ]
 
     def __str__(self) -> str:

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from config.ids import uuid7
-from jobs.models import Work
+from jobs.models import NEWEST, Work, standing
 from jobs.states import FINISHED, WAITING, State
 from tenants.context import current_tenant_id
 from tenants.models import Tenant, TenantOwned
@@ -17,8 +17,6 @@ from tenants.models import Tenant, TenantOwned
 # The types of the events that tell how webhooks themselves fare (webhooks.operational).
 OPERATIONAL = ("endpoint.disabled", "delivery.exhausted", "delivery.recovered")
 
-
-NEWEST = F("id").desc(nulls_last=True)
 # States that few deliveries come to, and few leave.
 SET_ASIDE = (
     State.HELD,
@@ -103,6 +101,14 @@ class Endpoint(TenantOwned):
 
     class Meta:
         indexes = [
+            # The console's lists: by host, and of those that are told nothing.
+            models.Index("host", NEWEST, name="endpoint_host"),
+            models.Index(
+                "disabled_reason",
+                NEWEST,
+                name="endpoint_disabled_listed",
+                condition=~Q(disabled_reason=""),
+            ),
             # Fan-out, and a tenant's list.
             models.Index(
                 fields=["tenant", "id"],
@@ -257,6 +263,7 @@ and exists (select from public.webhooks_event e left join public.webhooks_payloa
         ]
         indexes = [
             *Work.Meta.indexes,
+            standing("delivery_standing"),
             # The head of an ordered lane.
             models.Index(
                 fields=["tenant", "lane", "seq"],
