@@ -24,6 +24,8 @@ SLIPWAY: dict[str, Any] = {
     "SIGN_UP_CHECK": None,  # Dotted path of check(sign_up, caller), run before the insert.
     "HOME_PANELS": ["onboarding.panels.workspace", "onboarding.panels.activity"],
     "HOST_FALLBACK": "onboarding.views.setup_page",
+    # What begins an operator's act on all that a filter finds (config.admin.acting).
+    "BULK": "console.bulk.begin",
     "QUEUES": {
         "onboarding": {
             "model": "onboarding.PendingOnboarding",
@@ -96,6 +98,7 @@ SLIPWAY: dict[str, Any] = {
         "campaigns.withdraw": {"step": "campaigns.withdrawing.run"},
         "campaigns.finish": {"step": "campaigns.finishing.run"},
         "campaigns.follow_up": {"step": "campaigns.following.run"},
+        "console.bulk": {"step": "console.bulk.run"},
         "tenants.move": {
             "step": "lifecycle.moving.running.run",
             "policy": "lifecycle.moving.running.POLICY",
@@ -232,6 +235,21 @@ SLIPWAY: dict[str, Any] = {
         "webhooks.retention.KEPT_PAYLOADS",
         "webhooks.retention.EVENTS",
         "campaigns.retention.NUMBERS",
+    ],
+    # The rings that `manage.py rotate-keys` turns, each a tenants.rings.Ring.
+    "KEY_RINGS": {
+        "sessions": "tenants.session_ring.SESSIONS",
+        "context": "tenants.context_ring.CONTEXT",
+        "stored": "webhooks.rings.STORED",
+        "claims": "onboarding.rings.CLAIMS",
+    },
+    # Columns, of text or JSON, in which there are secrets that webhooks.secrets encrypted.
+    "STORED_SECRETS": [
+        "webhooks.Endpoint.secrets",
+        "webhooks.Endpoint.custom_headers",
+        "campaigns.ProviderAccount.credentials",
+        "customers.Source.headers",
+        "console.SecondFactor.secret",
     ],
     # What is not to begin by itself after a restore, each a jobs.restoring.Restorer.
     "RESTORED": ["campaigns.restoring.stop"],

@@ -2,10 +2,13 @@
 
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 from django_otp.models import Device, ThrottlingMixin
+
+from config.ids import uuid7
 
 
 class Deed(models.Model):
@@ -94,3 +97,47 @@ class Hour(Figures):
 
     class Meta:
         constraints = [models.UniqueConstraint(**_one_a_span("hour_key"))]
+
+
+class Bulk(models.Model):
+    """An act on everything that a list's filter finds, in the background.
+
+    The job `console.bulk`, which has the same id, goes through it by key, chunk by chunk
+    (console.bulk), and writes with each how far it is: what is killed goes on from there.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    model = models.CharField(max_length=100)  # "jobs.deadletter"
+    act = models.CharField(max_length=40)  # config.admin.acting.Act.name
+    filter = models.TextField(blank=True)  # As the list's address had it.
+    values = models.JSONField(default=dict)  # What the act's form asked besides the reason.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    reason = models.CharField(max_length=500)
+    request_id = models.CharField(max_length=64, blank=True)  # As the audit trail has it.
+    total = models.IntegerField()  # When it was asked for.
+    capped = models.BooleanField(default=False)  # There were more: nobody counted further.
+    created_at = models.DateTimeField(db_default=Now())
+    cancelled_at = models.DateTimeField(null=True)
+
+    # ---- console.bulk's ----
+    done = models.IntegerField(default=0)
+    skipped = models.IntegerField(default=0)  # They stood elsewhere when their turn came.
+    place = models.CharField(max_length=100, blank=True)  # The key of the last one looked at.
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "action in bulk"
+        verbose_name_plural = "actions in bulk"
+
+    def __str__(self) -> str:
+        return f"{self.act} {self.model}: {self.done} of {self.total}"
+
+    @property
+    def status(self) -> str:
+        """`pending`, `running`, `cancelled` or `finished`; console.bulk.stuck knows more."""
+        if self.finished_at is not None:
+            return "cancelled" if self.cancelled_at is not None else "finished"
+        return "pending" if self.started_at is None else "running"

@@ -28,6 +28,8 @@ class Wished(ListFilter):
     def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
         self.admin = model_admin
+        # An act in bulk reads a filter again, as it was when it was asked for (console.bulk).
+        self.now: datetime = getattr(request, "as_of", None) or timezone.now()
         values = params.pop(self.parameter_name, None)
         self.value = str(values[-1]).strip() if values else ""
         if self.value:
@@ -186,7 +188,7 @@ class ByAge(Choice):
             return None
         if name not in _AGES or side not in {"-", "+"}:
             return Wish("age", also=Q(pk__in=[]), placed=True)
-        edge = timezone.now() - _AGES[name]
+        edge = self.now - _AGES[name]
         column = self.admin.key[0]
         value: Any = first_id(edge) if column == "id" else edge
         return Wish("age", f"{column}__{'gte' if side == '-' else 'lt'}", value, placed=True)

@@ -1,0 +1,70 @@
+"""The page of an act in bulk: how far it is, whether it is stuck; it shows itself anew."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+
+from config.admin.acting import Act, Asked
+from config.admin.reading import ReadOnlyAdmin
+from config.admin.showing import Panel, mark
+from console import bulk
+from console.models import Bulk
+from jobs.acts import REFUSALS
+
+EVERY = 2  # Seconds between two looks, as the browser takes them without any script.
+
+
+def _stop(row: Bulk, asked: Asked) -> None:
+    bulk.cancel(bulk=row, actor=asked.actor, reason=asked.reason)
+
+
+def _go_on(row: Bulk, asked: Asked) -> None:
+    bulk.go_on(bulk=row, actor=asked.actor, reason=asked.reason)
+
+
+@admin.register(Bulk)
+class BulkAdmin(ReadOnlyAdmin):
+    list_display = ("made", "act", "model", "stands", "done", "skipped", "total", "user", "reason")
+    list_select_related = ("user",)
+    acts = (
+        Act(
+            name="stop",
+            label="Stop",
+            permission="cancel",
+            done="stopped",
+            means="No more of it is done; what was done stays done.",
+            do=_stop,
+            fits=lambda row: row.finished_at is None,
+            refusals=REFUSALS,
+            many=False,
+        ),
+        Act(
+            name="go-on",
+            label="Go on",
+            permission="replay",
+            done="going on",
+            means="Its job is dead. Replayed, it goes on where it was.",
+            do=_go_on,
+            fits=lambda row: bool(bulk.stuck([row])),
+            refusals=REFUSALS,
+            many=False,
+        ),
+    )
+
+    @admin.display(description="state")
+    def stands(self, row: Any) -> Any:
+        return mark(row.status)
+
+    def panels(self, request: HttpRequest, row: Bulk) -> list[Panel]:
+        is_stuck = bool(bulk.stuck([row]))
+        shown = {"bulk": row, "stuck": is_stuck, "passed": row.done + row.skipped}
+        return [Panel("Progress", "console/bulk.html", shown)]
+
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        answer = super().change_view(request, *args, **kwargs)
+        context = getattr(answer, "context_data", None) or {}
+        row = context.get("original")
+        if isinstance(row, Bulk) and row.finished_at is None:
+            answer.headers["Refresh"] = str(EVERY)
+        return answer
