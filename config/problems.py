@@ -11,7 +11,7 @@ import orjson
 import psycopg
 import structlog
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from rest_framework import exceptions as drf
@@ -152,6 +152,15 @@ class Unavailable(Problem):
     code = "unavailable"
 
 
+class TenantMoving(Problem):
+    """This tenant is moving to another home; what it writes is refused for a moment."""
+
+    status = 503
+    code = "tenant_moving"
+    # What the database says where it refuses such a write: slipway.capture_move().
+    SQLSTATE: ClassVar[str] = "SW001"
+
+
 class TookTooLong(Problem):
     """This took the database longer than it may."""
 
@@ -206,6 +215,8 @@ def problem_of(exception: Exception) -> Problem | None:
             return InvalidRequest(errors=list(_field_errors(exception.detail, "")))
         case drf.APIException():
             return _translated(exception)
+        case DatabaseError() if is_moving(exception):
+            return TenantMoving(headers={"Retry-After": "1"})
         case OperationalError(__cause__=psycopg.errors.QueryCanceled()):  # statement_timeout
             _log.error("The database took too long")
             return TookTooLong(headers={"Retry-After": "10"})
@@ -213,6 +224,16 @@ def problem_of(exception: Exception) -> Problem | None:
             _log.error("The database does not answer", error=type(exception).__name__)
             return Unavailable(headers={"Retry-After": "2"})
     return None
+
+
+def is_moving(error: BaseException) -> bool:
+    """Whether the database refused a write because its tenant is moving to another home."""
+    said: BaseException | None = error
+    while said is not None:
+        if getattr(said, "sqlstate", None) == TenantMoving.SQLSTATE:
+            return True
+        said = said.__cause__
+    return False
 
 
 _BY_STATUS: dict[int, type[Problem]] = {

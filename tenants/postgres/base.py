@@ -21,7 +21,9 @@ from tenants.postgres import token
 from tenants.postgres.operations import DatabaseOperations
 
 TOKEN_SECONDS = 900
-RENEW_SECONDS = 300  # A context is signed anew when less than this is left.
+# A context is signed and entered anew after this, long before it expires: code that works on for
+# minutes learns that its tenant moved to another home (slipway.home_of).
+RENEW_SECONDS = 30
 CLOCK_SECONDS = 600  # How long a reading of the database's clock is trusted.
 
 
@@ -118,7 +120,7 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
             cursor.execute("select slipway.enter_tenant(%s, %s)", [path, context])
         finally:
             self._setting_search_path = False
-        until = time.monotonic() + TOKEN_SECONDS - RENEW_SECONDS
+        until = time.monotonic() + RENEW_SECONDS
         self.connection.slipway_applied = Applied(wanted, until) if wanted else CLEAN
 
     def _sign(self, ref: TenantRef) -> str:
