@@ -57,6 +57,12 @@ class PendingOnboarding(Work):
             *Work.Meta.indexes,
             # The console's lists, newest first: these ids do not tell the time.
             models.Index(fields=["created_at", "id"], name="onboarding_newest"),
+            # console.counting: what ended in a minute.
+            models.Index(
+                fields=["finished_at"],
+                name="onboarding_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
             standing("onboarding_standing", F("created_at").desc(nulls_last=True), NEWEST),
         ]
 

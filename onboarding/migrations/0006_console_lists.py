@@ -20,6 +20,14 @@ class Migration(migrations.Migration):
         AddIndexConcurrently(
             model_name="pendingonboarding",
             index=models.Index(
+                fields=["finished_at"],
+                name="onboarding_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
+        ),
+        AddIndexConcurrently(
+            model_name="pendingonboarding",
+            index=models.Index(
                 F("state"),
                 LATEST,
                 NEWEST,
