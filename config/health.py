@@ -30,7 +30,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 when requests can be served, 503 when not.
 
-    Without Redis, a worker or today's partitions they can.
+    Without Redis, a worker, today's partitions or an open gate they can.
     """
     checks = {**_database(), "redis": _redis()}
     ready = checks["database"] == checks["migrations"] == "ok"
@@ -49,6 +49,7 @@ def _database() -> dict[str, str]:
             "database": "ok",
             "migrations": "ok",
             "worker": "ok" if has_worker() else "none",
+            "restored": "held" if is_held() else "ok",
             "partitions": "ok" if min(days_ahead().values(), default=0) >= 0 else "degraded",
         }
     except ProgrammingError:  # Nothing has been migrated: the function itself is not there.
@@ -80,6 +81,13 @@ def has_worker() -> bool:
     """Whether a drainer has said in the last 15 seconds that it lives. Raises DatabaseError."""
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute("select slipway.drainers_alive()")
+        return bool(cursor.fetchone()[0])
+
+
+def is_held() -> bool:
+    """Whether drainers wait for `manage.py restored`. Raises DatabaseError."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("select slipway.gate_held()")
         return bool(cursor.fetchone()[0])
 
 

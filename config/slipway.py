@@ -236,6 +236,27 @@ SLIPWAY: dict[str, Any] = {
         "webhooks.retention.EVENTS",
         "campaigns.retention.NUMBERS",
     ],
+    # What `manage.py doctor` looks at, each a config.doctor.Look.
+    "DOCTOR": {
+        "settings": "config.examining.look_at_settings",
+        "roles": "tenants.examining.look_at_roles",
+        "isolation": "tenants.examining.look_at_isolation",
+        "migrations": "tenants.examining.look_at_migrations",
+        "context": "tenants.examining.look_at_context",
+        "secrets": "webhooks.examining.look_at_secrets",
+        "clock": "config.examining.look_at_clock",
+        "partitions": "jobs.examining.look_at_partitions",
+        "restored": "jobs.examining.look_at_gate",
+        "drainers": "jobs.examining.look_at_drainers",
+        "queues": "jobs.examining.look_at_queues",
+        "letters": "jobs.examining.look_at_letters",
+        "lanes": "jobs.examining.look_at_lanes",
+        "redis": "config.examining.look_at_redis",
+        "beat": "config.examining.look_at_beat",
+        "mail": "config.examining.look_at_mail",
+        "storage": "tenants.examining.look_at_storage",
+        "room": "config.examining.look_at_room",
+    },
     # The rings that `manage.py rotate-keys` turns, each a tenants.rings.Ring.
     "KEY_RINGS": {
         "sessions": "tenants.session_ring.SESSIONS",

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db import models
 from django.db.models import F, Q, Value
@@ -128,6 +129,11 @@ class Work(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self._meta.model_name} {self.pk}"
+
+    @classmethod
+    def sent(cls, tenant_id: int, work_id: UUID) -> str:
+        """The body of its request, where no attempt keeps it; "" where there is none."""
+        return ""
 
     @classmethod
     def of_lane(cls, lane: str, states: Collection[State]) -> tuple[str, Any] | None:
@@ -355,6 +361,7 @@ class DeadLetter(models.Model):
                 name="deadletter_inbox",
                 condition=Q(resolved_at__isnull=True),
             ),
+            models.Index(fields=["work_id"], name="deadletter_work"),  # The console, of a work.
             # The console's lists of what is open, newest first.
             *(
                 models.Index(

@@ -34,6 +34,9 @@ TRANSITIONS = frozenset(
         (State.PROCESSING, State.PENDING),  # handed back unstarted; throttled; rescue
         (State.PROCESSING, State.CANCELLED),  # settle: its step found that nobody wants it any more
         (State.PROCESSING, State.UNKNOWN),  # settle; rescue of what must not happen twice
+        (State.PENDING, State.UNKNOWN),  # jobs.restoring: of a restored past; below too
+        (State.SCHEDULED, State.UNKNOWN),
+        (State.FAILED, State.UNKNOWN),
         (State.UNKNOWN, State.SUCCEEDED),  # told afterwards that it was done
         (State.UNKNOWN, State.FAILED),  # told afterwards that it was not
         (State.UNKNOWN, State.PENDING),  # the queue's policy, or an operator: try again

@@ -18,7 +18,9 @@ import pytest
 from config.processes import MARK
 
 ROOT = Path(__file__).parents[1]
-ALL_WELL = dict.fromkeys(("database", "migrations", "partitions", "worker", "redis"), "ok")
+ALL_WELL = dict.fromkeys(
+    ("database", "migrations", "partitions", "worker", "restored", "redis"), "ok"
+)
 PATIENCE = 120.0  # Seconds, on a machine that runs other tests besides.
 
 

@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from jobs.engine import beat, registering, rescue, rooms, trying, verdict
 from jobs.engine.beat import Beat
 from jobs.engine.claim import Taken, claim, claim_undo
+from jobs.engine.gate import Keeper
 from jobs.engine.link import Link
 from jobs.engine.look import Seen, look
 from jobs.engine.serving import CLAIM_GAP, Round, Serving
@@ -61,7 +62,8 @@ class Drainer:
         self.on_death = on_death
         self._thread_slots = sum(one.slots for one in self.queues.values() if one.on_threads)
         self.id = 0
-        self._link = Link("claim")
+        self._gate = Keeper(on_death)
+        self._link = Link("claim", opened=self._gate.opened)
         self._threads = Threads()
         self._serving = {name: Serving(queue) for name, queue in self.queues.items()}
         self._held: set[tuple[Any, int]] = set()  # (id, lease), from claim until settled.
@@ -140,6 +142,7 @@ class Drainer:
 
     async def _register(self) -> None:
         self.id, most = await registering.register(self._link, slots=self.slots)
+        self._gate.enter()
         for serving in self._serving.values():
             serving.enter(most)
 
@@ -202,6 +205,7 @@ class Drainer:
         served = list(self.queues.values())
         self._looked_at = time.monotonic()
         seen: Seen = await self._link.run(partial(look, queues=served))
+        await self._link.run(partial(self._gate.saw, held=seen.held, lease=seen.lease))
         if seen.dead:
             if self._beat.steady:
                 await self._link.run(rescue.declare_dead)
@@ -222,15 +226,18 @@ class Drainer:
     async def _sweep(self) -> None:
         """Close what is ours by the database and unknown here.
 
-        A claim's answer was lost: it goes back as it was. Or how it ended cannot be written.
+        A claim's answer was lost: it goes back as it was. Or how it ended cannot be written, or was
+        written and is lost with the server that had it.
         """
         self._link.reconnected = False
+        self._gate.heed()
         mine = f"d.id = {int(self.id)}"
         for queue in self.queues.values():
             for one in await self._link.run(partial(rescue.held, queue=queue, which=mine)):
                 if (one.id, one.lease) in self._held:
                     continue
-                if (one.id, one.lease) in self._begun:
+                begun = (one.id, one.lease) in self._begun
+                if begun or self._gate.has_received(one.lease):
                     self._put(verdict.lose(one, queue=queue, error=UNWRITTEN))
                 else:
                     self._hand_back(one)
@@ -326,6 +333,7 @@ class Drainer:
     # ---- Doing ----
 
     def _start(self, serving: Serving, claims: Sequence[Claim]) -> None:
+        self._gate.received(one.lease for one in claims)
         for one in claims:
             self._held.add((one.id, one.lease))
             # A process that was frozen wakes up here, with works that may be others' by now.

@@ -14,6 +14,7 @@ from tenants.postgres.connections import conninfo
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+Opened = Callable[[AsyncConnection[Any]], Awaitable[None]]
 
 # A connection that is lost, or closed under our hands; deadlocks and lock time-outs are among them.
 LOST = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -60,8 +61,9 @@ class Link:
     repeat: a connection that is lost during COMMIT does not say whether it came to pass.
     """
 
-    def __init__(self, purpose: str) -> None:
+    def __init__(self, purpose: str, *, opened: Opened | None = None) -> None:
         self.purpose = purpose
+        self._opened = opened  # Awaited with each new connection, before anything else is.
         self.reconnected = False  # Set on every new connection; whoever cares takes it back.
         self._connection: AsyncConnection[Any] | None = None
 
@@ -81,7 +83,17 @@ class Link:
         if self._connection is None or self._connection.closed:
             self._connection = await AsyncConnection.connect(**parameters(self.purpose))
             self.reconnected = True
+            if self._opened is not None:
+                await self._look_first(self._opened)
         return self._connection
+
+    async def _look_first(self, opened: Opened) -> None:
+        assert self._connection is not None  # noqa: S101 - It was made a line before.
+        try:
+            await opened(self._connection)
+        except BaseException:
+            await self.close()  # It is not used before it was looked at.
+            raise
 
     async def _give_up(self, error: psycopg.Error) -> None:
         if isinstance(error, CONTENDED) and self._connection and not self._connection.broken:

@@ -34,7 +34,10 @@ DEAD = """
 exists (select 1 from jobs_drainer where dead_at is not null
         or beat_at < clock_timestamp() - interval '{stale} seconds'),
 (select count(*) from jobs_drainer where dead_at is null
- and beat_at >= clock_timestamp() - interval '{stale} seconds')"""
+ and beat_at >= clock_timestamp() - interval '{stale} seconds'),
+exists (select 1 from jobs_gate where id = 1 and held_since is not null),
+(select greatest(coalesce(max(lease), 0), (select g.lease from jobs_gate g where g.id = 1))
+ from jobs_drainer)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Seen:
     more_due: bool  # More than one look promotes.
     dead: bool
     drainers: int  # That live.
+    held: bool  # The gate is shut: nothing can be claimed.
+    lease: int  # The highest that the database knows of.
 
 
 def look_statement(queues: Sequence[Queue]) -> str:
@@ -64,7 +69,7 @@ def look_statement(queues: Sequence[Queue]) -> str:
 async def look(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> Seen:
     """Promote and look. `connection` is in autocommit."""
     cursor = await connection.execute(look_statement(queues), prepare=False)
-    [(dead, drainers, *rest)] = await cursor.fetchall()
+    [(dead, drainers, held, lease, *rest)] = await cursor.fetchall()
     answers = [rest[at : at + 4] for at in range(0, len(rest), 4)]
     by_queue = dict(zip((queue.name for queue in queues), answers, strict=True))
     return Seen(
@@ -75,4 +80,6 @@ async def look(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> See
         more_due=any(row[0] == PROMOTED_AT_ONCE for row in by_queue.values()),
         dead=bool(dead),
         drainers=int(drainers),
+        held=bool(held),
+        lease=int(lease),
     )

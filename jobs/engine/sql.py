@@ -13,9 +13,26 @@ NO_LIMIT = 2**31 - 1
 LEARNT_SECONDS = 600  # For so long what was learnt of a place is where others begin.
 PATIENCE = 30  # Seconds that a retry or a replay lets others' first tries go before it.
 
+# Neither does a drainer that is dead claim anything, nor anyone while the gate is shut.
 ALIVE = """
-  select id from jobs_drainer where id = %(drainer)s and dead_at is null for share
+  select d.id from jobs_drainer d where d.id = %(drainer)s and d.dead_at is null
+    and not exists (select 1 from jobs_gate where id = 1 and held_since is not null) for share of d
 """
+
+# The drainer's row has the lease with the works that bear it: by that it is known whether the
+# database still has what was claimed (jobs.engine.gate).
+NOTED = """,
+noted as (
+  update jobs_drainer d set lease = newest.lease
+  from (select max(lease) as lease from taken) newest
+  where d.id = %(drainer)s and newest.lease is not null
+)"""
+
+# Whose work waits, however much there is: such a tenant is looked at, and none of its lanes is. The
+# same words as in the index tenant_held, which holds these few alone.
+HELD = "t.status = 'suspended' or t.status = 'closing' and t.closes_at is not null"
+# Lanes of jobs that go on all the same: what the law asks for, and what was half done.
+GOES_ON = ("erasures", "moves")
 
 PICK = """
 with recursive alive as materialized ({alive}),
@@ -28,7 +45,8 @@ found(id) as (
    from found where found.id is not null)
 ),
 tenant as materialized (
-  select id from found where id is not null and exists (select 1 from alive) limit {tenants}
+  select id, exists (select from tenants_tenant t where t.id = found.id and ({held})) as held
+  from found where id is not null and exists (select 1 from alive) limit {tenants}
 ),
 looked as materialized (
   select tenant.id, lanes.key, control.* from tenant
@@ -36,13 +54,18 @@ looked as materialized (
     on seen.id = tenant.id
   cross join lateral (
     with recursive l(key) as (
-      (select lane::text from {table} where state = 'pending' and tenant_id = tenant.id
+      (select lane::text from {table} where not tenant.held
+       and state = 'pending' and tenant_id = tenant.id
        and lane > coalesce(seen.lane, '') order by lane limit 1)
       union all
       (select (select w.lane::text from {table} w where w.state = 'pending'
                and w.tenant_id = tenant.id and w.lane > l.key order by w.lane limit 1)
        from l where l.key is not null)
-    ) select key from l where key is not null limit {lanes}) lanes
+    ) (select key from l where key is not null limit {lanes})
+    union all
+    select l.key from unnest(array[{goes_on}]) l(key) where tenant.held and exists (
+      select from {table} w
+      where w.state = 'pending' and w.tenant_id = tenant.id and w.lane = l.key)) lanes
   left join lateral (
     select {paused} as paused, {rate} as rate, {tokens} as tokens
     from jobs_lane c where c.tenant_id = tenant.id and c.key = lanes.key limit 1) control on true
@@ -202,7 +225,7 @@ taken as (
   from chosen, (select nextval('jobs_lease_seq') as lease) drawn
   where w.id = chosen.id
   returning w.*
-){spent}
+){noted}{spent}
 """
 
 # Those who took pay; nobody else's row is written.
@@ -228,7 +251,7 @@ taken as (
   from chosen, (select nextval('jobs_lease_seq') as lease) drawn
   where w.id = chosen.id
   returning w.*
-)
+){noted}
 """
 
 CLAIMED = """
@@ -249,6 +272,8 @@ def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_L
     )
     return PICK.format(
         alive=ALIVE,
+        held=HELD,
+        goes_on=", ".join(f"'{lane}'" for lane in GOES_ON),
         table=queue.table,
         tenants=int(tenants),
         lanes=int(lanes),
@@ -281,6 +306,7 @@ def take(queue: Queue, *, slots: int, lanes: int, paced: bool) -> str:
         paused_until=PAUSED_UNTIL,
         window=WINDOW,
         tokens=TOKENS if paced else "null::float8",
+        noted=NOTED,
         spent=SPENT if paced else "",
         unordered="and seq is null" if ordered else "",
         ordered_head=ORDERED_HEAD.format(table=queue.table, destination=destination)
@@ -314,7 +340,7 @@ def _of_destinations(queue: Queue) -> dict[str, str]:
 
 def take_undo(queue: Queue, *, slots: int) -> str:
     """TAKE_UNDO for a queue, with its literal limit."""
-    statement = TAKE_UNDO.format(alive=ALIVE, table=queue.table, slots=int(slots))
+    statement = TAKE_UNDO.format(alive=ALIVE, table=queue.table, slots=int(slots), noted=NOTED)
     return statement + _claimed(queue)
 
 
