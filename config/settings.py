@@ -31,6 +31,7 @@ from config.variables import (
     redis_url,
     secret,
     secrets,
+    spare_secrets,
     text,
     whole_number,
     words,
@@ -90,6 +91,8 @@ TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
 # ---- Secrets ----
 
 SECRET_KEY = secret("SECRET_KEY", why="signs sessions and activation links")
+# Former and future ones: accepted, and nothing is signed with them.
+SECRET_KEY_FALLBACKS = spare_secrets("SECRET_KEY_FALLBACKS")
 CONTEXT_KEY = secret("CONTEXT_KEY", why="signs the tenant context that Postgres checks").encode()
 # Newest first: the first one signs or encrypts, all of them are accepted.
 STORED_SECRET_KEYS = fernet_keys("STORED_SECRET_KEYS", why="encrypts stored secrets")

@@ -129,6 +129,11 @@ def secrets(name: str, *, why: str) -> list[str]:
     return [_long_enough(name, value) for value in words(name, [])]
 
 
+def spare_secrets(name: str) -> list[str]:
+    """Secrets separated by commas; none by default."""
+    return [_long_enough(name, value) for value in words(name, [])]
+
+
 def fernet_keys(name: str, *, why: str) -> list[str]:
     """Fernet keys separated by commas, the newest first: 32 bytes each, in base64url."""
     keys = secrets(name, why=why)

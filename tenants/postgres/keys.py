@@ -13,3 +13,8 @@ def install_context_key(cursor: CursorWrapper, key: bytes) -> None:
         " on conflict (id) do nothing",
         [token.key_id(key), inner, outer],
     )
+
+
+def drop_context_keys(cursor: CursorWrapper, *, keep: str) -> None:
+    """Accept contexts of one key alone, named by its id; what is entered ends by itself."""
+    cursor.execute("delete from slipway.context_key where id <> %s", [keep])

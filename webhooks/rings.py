@@ -1,0 +1,154 @@
+"""The ring that encrypts stored secrets, and where such secrets are stored.
+
+SLIPWAY["STORED_SECRETS"] lists the columns, "<app>.<Model>.<field>": text or JSON in which there
+are Fernet tokens (webhooks.secrets). Tables of tenant apps are in the pool and in each dedicated
+schema. Rows are changed one by one, each only if nobody did meanwhile: that a service wrote it with
+the new key, or wrote back what the old one encrypted, is seen by the next look.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from cryptography.fernet import Fernet, InvalidToken
+from django.apps import apps
+from django.conf import settings
+from django.db import connections
+from psycopg import sql
+
+from tenants.context import POOL
+from tenants.rings import OPERATOR, ListRing, Tell, _silent
+from webhooks import secrets
+
+CHUNK = 500
+# A Fernet token: version 0x80 and eight bytes of time, of which the first are zero until 2106.
+TOKEN = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}")
+_READ = """
+select {key}, {column}::text from {table}
+where {key} > %s and {column}::text like '%%gAAAAA%%' order by {key} limit %s
+"""
+_WRITE = "update {table} set {column} = %s::{type} where {key} = %s and {column}::text = %s"
+_FIRST = {"uuid": UUID(int=0), "bigint": -(2**63), "integer": -(2**31)}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One column of one table."""
+
+    schema: str
+    table: str
+    column: str
+    type: str
+    key: str
+    key_type: str
+
+    def statement(self, text: str) -> sql.Composed:
+        """A statement about it."""
+        return sql.SQL(text).format(
+            table=sql.Identifier(self.schema, self.table),
+            column=sql.Identifier(self.column),
+            key=sql.Identifier(self.key),
+            type=sql.SQL(self.type),
+        )
+
+
+class StoredRing(ListRing):
+    """STORED_SECRET_KEYS."""
+
+    def make(self) -> str:
+        return Fernet.generate_key().decode()
+
+    def carry(self, tell: Tell = _silent) -> int:
+        carried = 0
+        for place in places():
+            for chunk in _chunks(place):
+                count = sum(_renewed(place, key, kept) for key, kept in chunk)
+                carried += count
+                tell(count)
+        return carried
+
+    def needs_old(self) -> str:
+        counts = count_by_key()
+        old = sum(many for nth, many in counts.items() if nth not in (0, None))
+        lost = f" {counts[None]} more no key of the ring opens." if counts[None] else ""
+        if not old:
+            return ""
+        return f"{old} secrets are encrypted by the old key: run it without --finish.{lost}"
+
+
+STORED = StoredRing("stored", "STORED_SECRET_KEYS")
+
+
+def places() -> Iterator[Place]:
+    """Every column that holds secrets, in both homes."""
+    with connections[OPERATOR].cursor() as cursor:
+        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^t_[0-9]+$' order by 1")
+        homes = [POOL, *(name for (name,) in cursor.fetchall())]
+    for path in settings.SLIPWAY["STORED_SECRETS"]:
+        label, _, field_name = path.rpartition(".")
+        model = apps.get_model(label)
+        field, key = model._meta.get_field(field_name), model._meta.pk
+        connection = connections[OPERATOR]
+        types = str(field.db_type(connection)), str(key.db_type(connection))
+        in_homes = model._meta.app_config.name in settings.TENANT_APPS
+        for schema in homes if in_homes else ["public"]:
+            yield Place(schema, model._meta.db_table, field.column, types[0], key.column, types[1])
+
+
+def count_by_key() -> Counter[int | None]:
+    """How many stored secrets each key opens, by its place in the ring; None: no key does."""
+    ring = [Fernet(key) for key in settings.STORED_SECRET_KEYS]
+    counts: Counter[int | None] = Counter()
+    for place in places():
+        for chunk in _chunks(place):
+            for _, kept in chunk:
+                counts.update(_opener(token, ring) for token in TOKEN.findall(kept))
+    return counts
+
+
+def _opener(token: str, ring: list[Fernet]) -> int | None:
+    for nth, key in enumerate(ring):
+        try:
+            key.decrypt(token.encode())
+        except InvalidToken:
+            continue
+        return nth
+    return None
+
+
+def _chunks(place: Place) -> Iterator[list[tuple[Any, str]]]:
+    after: Any = _FIRST.get(place.key_type.split()[0], "")
+    statement = place.statement(_READ)
+    while True:
+        with connections[OPERATOR].cursor() as cursor:
+            cursor.execute(statement, [after, CHUNK])
+            rows = list(cursor.fetchall())
+        if rows:
+            yield rows
+            after = rows[-1][0]
+        if len(rows) < CHUNK:
+            return
+
+
+def _renewed(place: Place, key: Any, kept: str) -> bool:
+    """Encrypt what one row holds by the newest key; whether that changed it."""
+    newest = [Fernet(settings.STORED_SECRET_KEYS[0])]
+
+    def renew(found: re.Match[str]) -> str:
+        token = found[0]
+        if _opener(token, newest) == 0:
+            return token
+        try:
+            return secrets.renew(token)
+        except secrets.KeyLost:
+            return token  # `doctor` tells of it.
+
+    changed = TOKEN.sub(renew, kept)
+    if changed == kept:
+        return False
+    with connections[OPERATOR].cursor() as cursor:
+        cursor.execute(place.statement(_WRITE), [changed, key, kept])
+        return bool(cursor.rowcount)
