@@ -17,7 +17,7 @@ from django.conf import settings
 
 from config.redis import broker_url
 
-app = Celery("slipway")
+app = Celery("slipway", task_cls="config.ran:Told")
 app.conf.update(
     broker_url=broker_url(settings.REDIS_URL) if settings.BROKER == "redis" else "memory://",
     broker_transport_options={

@@ -20,6 +20,15 @@ def granted_models() -> list[str]:
     ]
 
 
+def granting_operations() -> list[tuple[str, IsolateTenant | Grant]]:
+    """The operations that let the app role do something, with the label of their model."""
+    return [
+        (label, operation)
+        for label, operation in _all()
+        if isinstance(operation, Grant) or operation.grant
+    ]
+
+
 def _all() -> list[tuple[str, IsolateTenant | Grant]]:
     loader = MigrationLoader(None, ignore_no_migrations=True)
     return [
