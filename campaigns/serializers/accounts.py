@@ -8,6 +8,7 @@ from django.conf import settings
 from msgspec import UNSET, Meta, UnsetType
 
 from campaigns.accounts import credential_names
+from campaigns.health import Health
 from campaigns.models import ProviderAccount
 from config.ids import format_id
 from config.moments import Moment
@@ -134,6 +135,25 @@ class AccountAnswer(TypedDict):
     updated_at: Moment
 
 
+class AccountHealthAnswer(TypedDict):
+    """How an account fares: see campaigns.health."""
+
+    state: str
+    failing_since: Moment | None
+    failures: int
+    held_until: Moment | None
+    held_why: str | None
+    learnt_rate: float | None
+    learnt_max_in_flight: int | None
+    learnt_at: Moment | None
+
+
+class OneAccountAnswer(AccountAnswer):
+    """An account, and how it fares."""
+
+    health: AccountHealthAnswer
+
+
 def account_as_json(account: ProviderAccount) -> AccountAnswer:
     id_ = format_id("acc", account.pk)
     return {
@@ -153,4 +173,17 @@ def account_as_json(account: ProviderAccount) -> AccountAnswer:
         "verified_at": account.verified_at,
         "created_at": account.created_at,
         "updated_at": account.updated_at,
+    }
+
+
+def health_as_json(health: Health) -> AccountHealthAnswer:
+    return {
+        "state": health.state,
+        "failing_since": health.failing_since,
+        "failures": health.failures,
+        "held_until": health.held_until,
+        "held_why": health.held_why,
+        "learnt_rate": health.learnt_rate,
+        "learnt_max_in_flight": health.learnt_max_in_flight,
+        "learnt_at": health.learnt_at,
     }

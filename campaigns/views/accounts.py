@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from campaigns import accounts
+from campaigns.health import health
 from campaigns.models import ProviderAccount
 from campaigns.serializers.accounts import (
     AccountAnswer,
@@ -16,7 +17,9 @@ from campaigns.serializers.accounts import (
     AccountPause,
     AccountReason,
     AccountWish,
+    OneAccountAnswer,
     account_as_json,
+    health_as_json,
 )
 from campaigns.states import AccountStatus
 from config import limits
@@ -91,11 +94,13 @@ class OneAccount(AccountView):
         "DELETE": "campaigns:write",
     }
     bodies = {"PATCH": AccountChange}
-    answers = {"GET": AccountAnswer, "PATCH": AccountAnswer, "DELETE": {204: None}}
+    answers = {"GET": OneAccountAnswer, "PATCH": AccountAnswer, "DELETE": {204: None}}
     parameters = {"DELETE": {"reason": "query"}}
 
     def get(self, request: Request, account_id: str) -> Response:
-        return Response(account_as_json(accounts.find(parse_id("acc", account_id))))
+        account = accounts.find(parse_id("acc", account_id))
+        shown = account_as_json(account)
+        return Response({**shown, "health": health_as_json(health(account))})
 
     def patch(self, request: Request, account_id: str) -> Response:
         id_ = parse_id("acc", account_id)
