@@ -41,6 +41,45 @@ def test_a_paused_campaign_sends_nothing_new_within_a_second_and_another_goes_on
     assert fresh(paused.campaign).sent == 150
 
 
+def test_a_cancelled_campaign_sends_nothing_new_within_a_second_and_counts_what_it_withdrew(post):
+    account = post.account({"latency": 0.05}, max_in_flight=3)
+    mailing = post.mailing(300, account=account)
+    with sending("jobs"):
+        until(lambda: accepted_of(post, mailing) > 10, 8)
+        with tenant_context(post.tenant):
+            services.cancel(campaign_id=mailing.campaign.pk, actor="user:1", reason="a mistake")
+        cancelled_at = time.time()
+        until(lambda: mailing.all_are("succeeded", "cancelled"), 20)
+        until(lambda: time.time() > cancelled_at + 1.5, 3)
+    late = [at for key, at in acceptances(post, mailing) if at > cancelled_at + 1]
+    assert late == []
+    accepted = accepted_of(post, mailing)
+    assert mailing.counters == {"sent": accepted, "cancelled": 300 - accepted}
+    assert accepted < 200
+    assert fresh(mailing.campaign).state == "cancelled"
+
+
+def test_a_resumed_campaign_goes_on_within_a_second(post):
+    """Of three times the middle one: the machine may be busy with something else once."""
+    account = post.account({"latency": 0.02}, max_in_flight=2)
+    mailing = post.mailing(2_000, account=account)
+    waited = []
+    with sending():
+        for _ in range(3):
+            before = accepted_of(post, mailing)
+            until(lambda before=before: accepted_of(post, mailing) > before, 8)
+            with tenant_context(post.tenant):
+                services.pause(campaign_id=mailing.campaign.pk, actor="user:1", reason="a typo")
+            until(lambda: "processing" not in mailing.states, 5)
+            resumed_at = time.time()
+            with tenant_context(post.tenant):
+                services.resume(campaign_id=mailing.campaign.pk, actor="user:1")
+            since = lambda at=resumed_at: [t for _, t in acceptances(post, mailing) if t > at]  # noqa: E731
+            until(since, 8)
+            waited.append(since()[0] - resumed_at)
+    assert sorted(waited)[1] < 1, waited
+
+
 def test_retry_after_holds_the_account_in_all_drainers_and_spends_nothing(post):
     # With a declared rate nobody has to learn anew how much it bears.
     account = post.account({"faults": {"too_many_until": 1.0}}, rate=200.0)

@@ -25,9 +25,10 @@ from tests.chaos.conftest import LONG, Process, Yard, until
 from tests.conftest import ROOT, child_environment, copy_data, database_environment
 
 # Messages of each campaign: two, and one that is cancelled; and one where keys are remembered.
-COUNTS = (6_000, 4_000, 1_000) if LONG else (120, 70, 60)
+COUNTS = (6_000, 4_000, 4_000) if LONG else (120, 70, 400)
 KEYED_COUNTS = (2_000,) if LONG else (40,)
 MESSAGES = sum(COUNTS + KEYED_COUNTS)
+SENT = sum((*COUNTS[:2], *KEYED_COUNTS))  # Or tried: the third is cancelled soon.
 DRAINERS = 3 if LONG else 2
 DISASTERS = 20 if LONG else 4
 PATIENCE = 600 if LONG else 60  # Seconds until all is done.
@@ -181,15 +182,14 @@ def test_nobody_is_written_to_twice_and_nothing_is_called_sent_that_was_not_acce
     _, second, third, _ = scene.begin()
     paused_at = resumed_at = cancelled_at = 0.0
     for n, disaster in enumerate(disasters(scene)):
-        enough = (n + 1) * MESSAGES // (3 * DISASTERS)
+        enough = (n + 1) * SENT // (3 * DISASTERS)
         until(lambda enough=enough: scene.accepted() >= enough, PATIENCE, "messages")
         if n == 1:
             resumed_at = time.time()
             scene.do("resume", second)
-        if n == 2:
-            cancelled_at = scene.do("cancel", third)
         disaster()
         if n == 0:
+            cancelled_at = scene.do("cancel", third)
             paused_at = scene.do("pause", second)
     going = "select count(*) from campaigns_message where state not in (%s, %s, %s, %s)"
     ends = ("succeeded", "dead_letter", "cancelled", "unknown")
@@ -272,7 +272,8 @@ def check_counters(scene: Scene) -> None:
     assert counted == there
     over = "select count(*) from campaigns_campaign where state = 'completed'"
     until(lambda: scene.ask(over) == [(len(COUNTS),)], 30, "the campaigns' own end")
-    cancelled = "select cancelled > 0 from campaigns_campaign where state = 'cancelled'"
+    # More than those who opted out, a tenth: most of it still waited.
+    cancelled = "select cancelled > total / 3 from campaigns_campaign where state = 'cancelled'"
     assert scene.ask(cancelled) == [(True,)]
     recounted = "select count(*) from tenants_auditentry where action = 'campaign.recounted'"
     assert scene.ask(recounted) == [(0,)]
