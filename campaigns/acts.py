@@ -7,7 +7,7 @@ from typing import Any, cast
 from campaigns import accounts, lanes, services
 from campaigns.models import Campaign, Message, ProviderAccount
 from campaigns.states import CANCELLABLE, AccountStatus, CampaignState
-from config.admin.acting import Act, Asked
+from config.admin.acts import Act, Asked
 from jobs import acts
 from tenants.acts import ref_of
 from tenants.context import tenant_context

@@ -23,7 +23,8 @@ from django.http import Http404, HttpRequest, QueryDict
 from django.urls import reverse
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from config.admin.acting import Act, Acting, Asked, actor_of
+from config.admin.acting import Acting
+from config.admin.acts import Act, Asked, actor_of
 from console.models import Bulk
 from jobs import replaying, services
 from jobs.errors import ReasonMissing, StaleState
@@ -156,7 +157,7 @@ def read(bulk: Bulk) -> Task:
         if not allowed or act.chunk is None:
             raise NotToBeDone(f"{bulk.act} may not be done by whoever asked for it.")
         request = HttpRequest()
-        request.method, request.GET = "GET", QueryDict(bulk.filter)  # type: ignore[assignment]
+        request.method, request.GET = "GET", QueryDict(bulk.filter)
         request.user = user  # type: ignore[assignment]
         request.as_of = bulk.created_at  # type: ignore[attr-defined]
         found = _made_before(bulk, of.found(request, act))

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 
-from config.admin.acting import Act, Asked
+from config.admin.acts import Act, Asked
 from config.admin.reading import ReadOnlyAdmin
 from config.admin.showing import Panel, mark
 from console import bulk

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from config.admin.acting import Act, Asked, Because
+from config.admin.acts import Act, Asked, Because
 from jobs import lanes, replaying, selection, services
 from jobs.errors import PaceRefused, ReasonMissing, StaleState
 from jobs.models import DeadLetter, Lane, Replay, Work

@@ -169,7 +169,17 @@ def cancel(*, replay: Replay, actor: str, reason: str, using: str) -> None:
         _record(replay, "works.replay_cancelled", {"done": replay.done}, using)
 
 
-def stuck(replays: Sequence[Replay], *, using: str) -> set[UUID]:
+class Begun(Protocol):
+    """What a job with the same id goes through: a Replay, or what another app has of the sort."""
+
+    @property
+    def pk(self) -> Any: ...
+
+    @property
+    def finished_at(self) -> Any: ...
+
+
+def stuck(replays: Sequence[Begun], *, using: str) -> set[UUID]:
     """Which of them nobody goes on with, though they are not at their end: their job is dead.
 
     Once that is replayed they go on where they were.

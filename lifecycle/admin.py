@@ -3,7 +3,9 @@
 from django.contrib import admin
 
 from config.admin.reading import ReadOnlyAdmin
+from lifecycle import acts
 from lifecycle.models import PlanMove
+from tenants.admin import TenantAdmin, UserAdmin
 
 
 @admin.register(PlanMove)
@@ -23,3 +25,8 @@ class PlanMoveAdmin(ReadOnlyAdmin):
     list_filter = ("phase",)
     ordering = ("-id",)
     hidden = ("horizon", "shape")
+
+
+# What operators may do.
+TenantAdmin.also(*acts.TENANTS)
+UserAdmin.also(*acts.PEOPLE)

@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from config.admin.acting import Act, Asked
+from config.admin.acts import Act, Asked
 from config.problems import Problem
 from tenants import keys, services
 from tenants.context import NOWHERE, TenantRef
@@ -21,7 +21,8 @@ def ref_of(tenant_id: int) -> TenantRef:
     found = Tenant.objects.using(OPERATOR).filter(pk=tenant_id).first()
     if found is None:
         raise TenantNotFound
-    return found.ref
+    ref: TenantRef = found.ref
+    return ref
 
 
 def _suspend(tenant: Tenant, asked: Asked) -> None:
@@ -58,7 +59,11 @@ TENANTS = (
         permission="suspend",
         done="reopened",
         do=_reopen,
-        fits=lambda tenant: tenant.status == TenantStatus.SUSPENDED,
+        means="What waited meanwhile goes on. One that is closing keeps everything, too.",
+        fits=lambda tenant: (
+            tenant.status == TenantStatus.SUSPENDED
+            or (tenant.status == TenantStatus.CLOSING and tenant.closes_at is not None)
+        ),
     ),
 )
 API_KEYS = (

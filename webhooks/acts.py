@@ -5,7 +5,7 @@ from typing import cast
 
 from django import forms
 
-from config.admin.acting import Act, Asked, Because
+from config.admin.acts import Act, Asked, Because
 from jobs import acts
 from tenants.context import NOWHERE, TenantRef
 from tenants.routers import as_app
@@ -26,9 +26,13 @@ def _whose(endpoint: Endpoint) -> TenantRef:
 
 
 def _disable(endpoint: Endpoint, asked: Asked) -> None:
-    said = {"actor": asked.actor, "reason": asked.reason}
     with as_app():
-        endpoints.disable(tenant=_whose(endpoint), endpoint_id=endpoint.pk, **said)
+        endpoints.disable(
+            tenant=_whose(endpoint),
+            endpoint_id=endpoint.pk,
+            actor=asked.actor,
+            reason=asked.reason,
+        )
 
 
 def _enable(endpoint: Endpoint, asked: Asked) -> None:

@@ -11,96 +11,39 @@ page (so that a second click does nothing), and calls the act's service, which w
 entry.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.utils import display_for_field, display_for_value, lookup_field
+from django.contrib.admin.utils import (
+    display_for_field,
+    display_for_value,
+    label_for_field,
+    lookup_field,
+)
 from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import OperationalError, connections, transaction
-from django.db.models import Model, Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.module_loading import import_string
 from django.utils.text import capfirst
 
+from config.admin.acts import Act, Asked, Because, asked, standing
 from config.ids import uuid7
-from config.problems import Problem
 
-PERMISSIONS = "console"  # The app whose model has the permissions of all acts.
 MOST_ROWS = 200  # Ticked at once; more than that is a filter's matter.
 SAMPLE = 5
 MOST_COUNTED = 10_000
 COUNTING = 2000  # Milliseconds: who asks how many there are waits for the answer.
 _COLUMNS = 5
-# What says that an object is no longer as the page showed it, where its model has it.
-_STANDING = (
-    *("state", "status", "attempts", "lease", "due_at", "finished_at", "resolved_at"),
-    *("revoked_at", "disabled_at", "deleted_at", "cancelled_at", "plan"),
-    *("operator_paused_until", "operator_why", "operator_window", "operator_rate"),
-)
 _NO_FILTER = ("all", "id", "list", PAGE_VAR, "older", "newer")
-
-
-class Because(forms.Form):
-    """What every act asks. An act that must know more has a form that inherits this one."""
-
-    template_name = "console/act_form.html"
-    required_css_class = "required"
-
-    reason = forms.CharField(
-        max_length=500,
-        widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="Why: the audit trail keeps it.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who wants it and why, and what else the form asked."""
-
-    actor: str
-    reason: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _always(row: Any) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """One thing that operators may do to objects of a model."""
-
-    name: str  # In its address.
-    label: str
-    permission: str  # Its codename, of the app PERMISSIONS.
-    done: str  # "replayed"
-    # Does it to one object; says what came of it where `done` is not enough.
-    do: Callable[[Any, Asked], str | None]
-    fits: Callable[[Any], bool] = _always  # Whether it can be done as the object stands.
-    means: str = ""  # What whoever confirms it should know.
-    form: type[Because] = Because
-    many: bool = True  # Whether several rows may be ticked for it.
-    refusals: tuple[type[Exception], ...] = (Problem,)  # Told, and no failure of ours.
-    # With `chunk` it is done to everything that a filter finds, in the background: it moves some
-    # rows, in the caller's transaction, and says how many. `within` narrows what the filter finds
-    # to what `fits`.
-    chunk: Callable[[QuerySet[Any], Asked], int] | None = None
-    within: Q = field(default_factory=Q)
-
-    def allowed(self, user: Any) -> bool:
-        """Whether the operator may."""
-        return bool(user.has_perm(f"{PERMISSIONS}.{self.permission}"))
 
 
 class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -200,7 +143,8 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             raise Http404 from None
         # What config.admin.paging leaves to each page.
         wishes = [wish.q for wish in getattr(listed, "asked", ())]
-        return listed.queryset.filter(*wishes, act.within).order_by()
+        found: QuerySet[Any] = listed.queryset.filter(*wishes, act.within).order_by()
+        return found
 
     def _named(self, request: HttpRequest) -> list[Any]:
         """The objects that the address names, in the order of their keys. Raises Http404."""
@@ -251,10 +195,15 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
     def _behind(self, request: HttpRequest, rows: Sequence[Any]) -> str:
         """Where the operator came from: an object's page, or the list with its filter."""
         app, model = self.opts.app_label, self.opts.model_name
-        if len(rows) == 1 and "list" not in request.GET:
+        alone = len(rows) == 1 and "list" not in request.GET
+        # The act may have taken it away.
+        if alone and self.get_queryset(request).filter(pk=rows[0].pk).exists():
             return reverse(f"admin:{app}_{model}_change", args=[rows[0].pk])
-        filtered = request.GET.get("list", "")
-        return f"{reverse(f'admin:{app}_{model}_changelist')}?{filtered}".rstrip("?")
+        return self._list_url(request.GET.get("list", ""))
+
+    def _list_url(self, query: str) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
+        return f"{reverse(name)}?{query}".rstrip("?")
 
     def _confirm_rows(
         self, request: HttpRequest, act: Act, form: Because, rows: Sequence[Any]
@@ -292,19 +241,18 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             "in_background": True,
             "sample": [self._shown(row) for row in found.order_by("pk")[:SAMPLE]] if count else [],
             "once": request.POST.get("once") or str(uuid7()),
-            "back": self._behind_filter(request),
+            "back": self._list_url(filter_of(request.GET).urlencode()),
         }
         return self._page(request, act, form, context)
 
-    def _behind_filter(self, request: HttpRequest) -> str:
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
-        return f"{reverse(name)}?{filter_of(request.GET).urlencode()}".rstrip("?")
-
     def _shown(self, row: Any) -> list[tuple[str, str]]:
-        """The first columns of the list: name → text; templates escape it."""
-        return [(name, self._column(name, row)) for name in self.list_display[:_COLUMNS]]
+        """The first columns of the list: heading → text; templates escape it."""
+        names = [name for name in self.list_display if isinstance(name, str)][:_COLUMNS]
+        return [
+            (str(label_for_field(name, self.model, self)), self._cell(name, row)) for name in names
+        ]
 
-    def _column(self, name: Any, row: Any) -> str:
+    def _cell(self, name: str, row: Any) -> str:
         column, _, value = lookup_field(name, row, self)
         if column is None:
             return str(display_for_value(value, "-"))
@@ -323,17 +271,6 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             **context,
         }
         return TemplateResponse(request, "console/act.html", shown)
-
-
-def asked(user: Any, form: Because) -> Asked:
-    """What a valid form asks, of whoever is signed in."""
-    values = dict(form.cleaned_data)
-    return Asked(actor_of(user), values.pop("reason").strip(), values)
-
-
-def actor_of(user: Any) -> str:
-    """How the audit trail names an operator (tenants.audit)."""
-    return f"operator:{user.pk}"
 
 
 def filter_of(query: QueryDict) -> QueryDict:
@@ -357,12 +294,6 @@ def counted(rows: QuerySet[Any]) -> tuple[int, bool]:
     return min(count, MOST_COUNTED), count > MOST_COUNTED
 
 
-def standing(row: Model) -> str:
-    """How an object stands, as a short text that is another when it stands otherwise."""
-    said = [str(getattr(row, name)) for name in _STANDING if hasattr(row, name)]
-    return sha256("\n".join(said).encode()).hexdigest()[:16]
-
-
 def _choose(of: Acting, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse:
     """Django's list calls this for ticked rows: on to the page of the act, by GET."""
     act = of.act_named(request.POST["action"])
@@ -373,7 +304,7 @@ def _choose(of: Acting, request: HttpRequest, rows: QuerySet[Any]) -> HttpRespon
 
 
 def _why_not(act: Act, row: Any, seen: str | None) -> str:
-    if seen is None or seen != standing(row):
+    if seen != standing(row):
         return "it stands otherwise by now; look at it again."
     return "" if act.fits(row) else "it cannot be, as it stands."
 

@@ -1,0 +1,88 @@
+"""What an act is, as each app declares its own; config.admin.acting offers and does them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from django import forms
+from django.db.models import Model, Q, QuerySet
+
+from config.problems import Problem
+
+PERMISSIONS = "console"  # The app whose model has the permissions of all acts.
+# What says that an object is no longer as the page showed it, where its model has it.
+_STANDING = (
+    *("state", "status", "attempts", "lease", "due_at", "finished_at", "resolved_at"),
+    *("revoked_at", "disabled_at", "deleted_at", "cancelled_at", "plan"),
+    *("operator_paused_until", "operator_why", "operator_window", "operator_rate"),
+)
+
+
+class Because(forms.Form):
+    """What every act asks. An act that must know more has a form that inherits this one."""
+
+    template_name = "console/act_form.html"
+    required_css_class = "required"
+
+    reason = forms.CharField(
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="Why: the audit trail keeps it.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who wants it and why, and what else the form asked."""
+
+    actor: str
+    reason: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _always(row: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One thing that operators may do to objects of a model."""
+
+    name: str  # In its address.
+    label: str
+    permission: str  # Its codename, of the app PERMISSIONS.
+    done: str  # "replayed"
+    # Does it to one object; says what came of it where `done` is not enough.
+    do: Callable[[Any, Asked], str | None]
+    fits: Callable[[Any], bool] = _always  # Whether it can be done as the object stands.
+    means: str = ""  # What whoever confirms it should know.
+    form: type[Because] = Because
+    many: bool = True  # Whether several rows may be ticked for it.
+    refusals: tuple[type[Exception], ...] = (Problem,)  # Told, and no failure of ours.
+    # With `chunk` it is done to everything that a filter finds, in the background: it moves some
+    # rows, in the caller's transaction, and says how many. `within` narrows what the filter finds
+    # to what `fits`.
+    chunk: Callable[[QuerySet[Any], Asked], int] | None = None
+    within: Q = field(default_factory=Q)
+
+    def allowed(self, user: Any) -> bool:
+        """Whether the operator may."""
+        return bool(user.has_perm(f"{PERMISSIONS}.{self.permission}"))
+
+
+def asked(user: Any, form: Because) -> Asked:
+    """What a valid form asks, of whoever is signed in."""
+    values = dict(form.cleaned_data)
+    return Asked(actor_of(user), values.pop("reason").strip(), values)
+
+
+def actor_of(user: Any) -> str:
+    """How the audit trail names an operator (tenants.audit)."""
+    return f"operator:{user.pk}"
+
+
+def standing(row: Model) -> str:
+    """How an object stands, as a short text that is another when it stands otherwise."""
+    said = [str(getattr(row, name)) for name in _STANDING if hasattr(row, name)]
+    return sha256("\n".join(said).encode()).hexdigest()[:16]
