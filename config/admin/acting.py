@@ -16,6 +16,7 @@ from copy import copy
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -55,6 +56,11 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
     def also(cls, *acts: Act) -> None:
         """Add acts of an app above the model's own."""
         cls.acts = (*cls.acts, *acts)
+
+    @property
+    def media(self) -> forms.Media:
+        """Nothing is edited: of Django's scripts none is needed."""
+        return forms.Media(js=("console/ticks.js",))
 
     # ---- Where acts are offered ----
 
