@@ -8,8 +8,9 @@ import msgspec
 from config.ids import format_id
 from config.moments import Moment
 from config.problems import FieldError
-from lifecycle.models import PlanMove
-from tenants.serializers import Because, Reason
+from config.spelling import unseen_flaw
+from lifecycle.models import Export, PlanMove
+from tenants.serializers import REASON_MOST, Because, Reason
 
 
 class PlanWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,4 +75,51 @@ def plan_move_as_json(move: PlanMove, *, stuck: bool = False) -> PlanAnswer:
         "started_at": move.started_at,
         "moved_at": move.moved_at,
         "finished_at": move.finished_at,
+    }
+
+
+class ExportWish(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a tenant's archive is wanted, where that is to be known later."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_MOST)] = ""
+
+    @staticmethod
+    def flaws(read: Any) -> Iterator[FieldError]:
+        """What the types cannot say."""
+        if isinstance(read.reason, str) and (flaw := unseen_flaw(read.reason)):
+            yield FieldError("/reason", *flaw)
+
+
+class ExportAnswer(TypedDict):
+    """A tenant's archive; `file_url` is null until it is finished. `sha256` is the file's."""
+
+    id: str
+    status: str
+    table: str | None
+    rows: int
+    bytes: int
+    sha256: str | None
+    file_url: str | None
+    created_at: Moment
+    started_at: Moment | None
+    taken_at: Moment | None
+    finished_at: Moment | None
+
+
+def export_as_json(found: Export, *, reference: str, stuck: bool = False) -> ExportAnswer:
+    """`reference` is how the caller names the tenant; `stuck`: its job waits for an operator."""
+    shown = format_id("exp", found.pk)
+    url = f"/v1/tenants/{reference}/exports/{shown}/file"
+    return {
+        "id": shown,
+        "status": "stuck" if stuck else found.status,
+        "table": found.table or None,
+        "rows": found.rows,
+        "bytes": found.size,
+        "sha256": found.digest or None,
+        "file_url": url if found.finished_at else None,
+        "created_at": found.created_at,
+        "started_at": found.started_at,
+        "taken_at": found.taken_at,
+        "finished_at": found.finished_at,
     }

@@ -1,16 +1,33 @@
 """The platform's REST API for a tenant's life after its sign-up."""
 
+from uuid import UUID
+
 from django.db import DEFAULT_DB_ALIAS
+from django.http import FileResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from config.api import decode
-from lifecycle import plans
-from lifecycle.errors import NoPlanChange
-from lifecycle.serializers import PlanAnswer, PlanWish, plan_move_as_json
+from config.ids import parse_id
+from config.lists import Page, page, read_cursor, read_limit, refuse_unknown_parameters
+from lifecycle import closing, exporting, plans
+from lifecycle.errors import ExportNotFound, ExportNotReady, NoPlanChange
+from lifecycle.models import Export
+from lifecycle.serializers import (
+    ExportAnswer,
+    ExportWish,
+    PlanAnswer,
+    PlanWish,
+    export_as_json,
+    plan_move_as_json,
+)
+from tenants import files
 from tenants.auth import CallerView, find_tenant
 from tenants.context import tenant_context
+from tenants.models import Tenant
+from tenants.serializers import Because, TenantAnswer, tenant_as_json
 from tenants.services import Door
+from tenants.summary import TenantSummary
 from tenants.views import caller_of, proof_of
 
 
@@ -48,3 +65,123 @@ class Plan(CallerView):
         )
         shown = plan_move_as_json(move)
         return Response(shown, status=202, headers={"Location": request.path})
+
+
+class Close(CallerView):
+    """POST /v1/tenants/{id or slug}/close: close a tenant, with days of grace to reopen it in.
+
+    Its pages and keys answer 410 from now on, and its work waits; after `closes_at` all that there
+    is of it is deleted. Doing it again changes nothing.
+    """
+
+    platform_only = True
+    scopes = {"POST": "tenants:write"}
+    bodies = {"POST": Because}
+    answers = {"POST": {202: TenantAnswer}}
+
+    def post(self, request: Request, reference: str) -> Response:
+        because = decode(request, Because)
+        caller = caller_of(request)
+        tenant = find_tenant(proof_of(caller), reference)
+        closing.close(
+            tenant_id=tenant.ref.id,
+            actor=caller.actor,
+            reason=because.reason,
+            door=Door(caller.proof),
+        )
+        with tenant_context(tenant.ref):
+            shown = tenant_as_json(Tenant.objects.get(pk=tenant.ref.id))
+        return Response(shown, status=202)
+
+
+class BeginExport(CallerView):
+    """POST /v1/tenants/{id or slug}/export: have everything of a tenant put into an archive."""
+
+    platform_only = True
+    scopes = {"POST": "tenants:write"}
+    bodies = {"POST": ExportWish}
+    answers = {"POST": {202: ExportAnswer}}
+
+    def post(self, request: Request, reference: str) -> Response:
+        wish = decode(request, ExportWish)
+        caller = caller_of(request)
+        tenant = find_tenant(proof_of(caller), reference)
+        made = exporting.begin(
+            tenant_id=tenant.ref.id,
+            actor=caller.actor,
+            reason=wish.reason.strip(),
+            door=Door(caller.proof),
+        )
+        shown = export_as_json(made, reference=reference)
+        headers = {"Location": f"/v1/tenants/{reference}/exports/{shown['id']}"}
+        return Response(shown, status=202, headers=headers)
+
+
+class Exports(CallerView):
+    """GET /v1/tenants/{id or slug}/exports: its archives, newest first."""
+
+    platform_only = True
+    scopes = {"GET": "tenants:read"}
+    answers = {"GET": Page[ExportAnswer]}
+    filters = ()
+
+    def get(self, request: Request, reference: str) -> Response:
+        refuse_unknown_parameters(request, ())
+        limit = read_limit(request)
+        before = read_cursor(request, UUID)
+        tenant = find_tenant(proof_of(caller_of(request)), reference)
+        with tenant_context(tenant.ref):
+            found = Export.objects.order_by("-id")
+            rows = list((found.filter(pk__lt=before) if before else found)[: limit + 1])
+        dead = {row.pk for row in rows if exporting.stuck(row)}
+        show = lambda row: export_as_json(row, reference=reference, stuck=row.pk in dead)  # noqa: E731
+        place = lambda row: str(row.pk)  # noqa: E731
+        return Response(page(rows, limit=limit, show=show, place=place))
+
+
+class OneExport(CallerView):
+    """GET /v1/tenants/{id or slug}/exports/{id}: how far it is."""
+
+    platform_only = True
+    scopes = {"GET": "tenants:read"}
+    answers = {"GET": ExportAnswer}
+
+    def get(self, request: Request, reference: str, export_id: str) -> Response:
+        tenant = find_tenant(proof_of(caller_of(request)), reference)
+        found = _find(tenant, export_id)
+        return Response(export_as_json(found, reference=reference, stuck=exporting.stuck(found)))
+
+
+class ExportedFile(CallerView):
+    """GET /v1/tenants/{id or slug}/exports/{id}/file: the archive. Who took it away is recorded."""
+
+    platform_only = True
+    scopes = {"GET": "tenants:write"}  # All that its people and customers told it is in there.
+    answers = {"GET": {(200, "application/zip"): bytes}}
+
+    def get(self, request: Request, reference: str, export_id: str) -> FileResponse:
+        caller = caller_of(request)
+        tenant = find_tenant(proof_of(caller), reference)
+        found = _find(tenant, export_id)
+        if found.finished_at is None:
+            raise ExportNotReady
+        try:
+            file = files.storage().open(found.file)
+        except FileNotFoundError:
+            raise ExportNotFound from None
+        exporting.record_taken(tenant, found, actor=caller.actor)
+        return FileResponse(
+            file,
+            as_attachment=True,
+            filename=f"{tenant.slug}-{found.pk}.zip",
+            content_type="application/zip",
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def _find(tenant: TenantSummary, export_id: str) -> Export:
+    with tenant_context(tenant.ref):
+        found = Export.objects.filter(pk=parse_id("exp", export_id)).first()
+    if found is None:
+        raise ExportNotFound
+    return found

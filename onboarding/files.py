@@ -10,6 +10,7 @@ from onboarding.errors import NotOurs
 from tenants.files import prefix_of, storage
 
 __all__ = [
+    "below",
     "prefix_of",
     "prefixes",
     "read_mark",
@@ -51,7 +52,7 @@ def refuse_unless_ours(prefix: str, mark: str) -> None:
 
 def remove(prefix: str) -> None:
     """Delete all files below the prefix, and the prefix; nothing happens when there are none."""
-    for name in list(_below(prefix)):
+    for name in list(below(prefix)):
         storage().delete(name)
 
 
@@ -61,11 +62,11 @@ def prefixes() -> list[str]:
     return [str(name).strip("/") for name in directories]
 
 
-def _below(prefix: str) -> Iterator[str]:
+def below(prefix: str) -> Iterator[str]:
     """Everything below a prefix and then the prefix itself, leaves first, the mark last of all."""
     directories, files = _listed(prefix)
     for directory in directories:
-        yield from _below(posixpath.join(prefix, directory))
+        yield from below(posixpath.join(prefix, directory))
     yield from (posixpath.join(prefix, name) for name in sorted(files, key=_MARK.__eq__))
     yield prefix
 

@@ -109,7 +109,7 @@ class Tenant(TenantMixin):  # type: ignore[misc]
 
     class Meta:
         indexes = [
-            # Whose work waits (jobs.engine.sql.HELD): the few that are suspended, or in their grace.
+            # Whose work waits (jobs.engine.sql.HELD): the few that are suspended or in grace.
             models.Index(
                 fields=["id"],
                 name="tenant_held",

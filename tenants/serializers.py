@@ -115,6 +115,8 @@ class TenantAnswer(TypedDict):
     created_at: Moment
     activated_at: Moment | None
     suspended_at: Moment | None
+    closes_at: Moment | None
+    closed_at: Moment | None
 
 
 class KeyAnswer(TypedDict):
@@ -170,6 +172,8 @@ def tenant_as_json(tenant: Tenant) -> TenantAnswer:
         "created_at": tenant.created_at,
         "activated_at": tenant.activated_at,
         "suspended_at": tenant.suspended_at,
+        "closes_at": tenant.closes_at,
+        "closed_at": tenant.closed_at,
     }
 
 

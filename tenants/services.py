@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.models import DateTimeField, DurationField, Func, Value
 from django.utils import timezone
 
 from config.ids import format_id
@@ -16,6 +18,14 @@ from tenants.models import Domain, Tenant
 from tenants.states import TenantStatus
 
 OPERATOR = "operator"
+CLOSABLE = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)  # From where lifecycle.closing closes.
+
+
+class ClockTimestamp(Func):
+    """The database's clock, which goes on within a transaction."""
+
+    function = "clock_timestamp"
+    output_field = DateTimeField()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,9 @@ class Door:
         if self.proof is None:
             suspended_at = timezone.now() if target == TenantStatus.SUSPENDED else None
             rows = Tenant.objects.using(OPERATOR).filter(pk=tenant_id, status=source)
-            count: int = rows.update(status=target, suspended_at=suspended_at)
+            if source == TenantStatus.CLOSING:  # Afterwards, the purge may have begun.
+                rows = rows.filter(closes_at__gt=ClockTimestamp())
+            count: int = rows.update(status=target, suspended_at=suspended_at, closes_at=None)
             return count
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(
@@ -46,6 +58,24 @@ class Door:
             )
             moved: int = cursor.fetchone()[0]
             return moved
+
+    def close(self, tenant_id: int, *, grace: timedelta) -> datetime | None:
+        """Close a tenant that is open or suspended: when its grace ends; None: it is neither."""
+        if self.proof is None:
+            rows = Tenant.objects.using(OPERATOR).filter(pk=tenant_id, status__in=CLOSABLE)
+            ends_at = ClockTimestamp() + Value(grace, DurationField())
+            if not rows.update(status=TenantStatus.CLOSING, suspended_at=None, closes_at=ends_at):
+                return None
+            closing = Tenant.objects.using(OPERATOR).values_list("closes_at", flat=True)
+            ends: datetime | None = closing.get(pk=tenant_id)
+            return ends
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute(
+                "select slipway.platform_close_tenant(%s, %s, %s, %s)",
+                [self.proof.prefix, self.proof.digest, tenant_id, grace.total_seconds()],
+            )
+            found: datetime | None = cursor.fetchone()[0]
+            return found
 
     def limit(self, tenant_id: int, given: Mapping[str, Any]) -> dict[str, Any] | None:
         """Set a tenant's own limits; what they were, None when there is no such tenant."""
@@ -98,15 +128,22 @@ def suspend(*, tenant_id: int, actor: str, reason: str, door: Door | None = None
 
 
 def reopen(*, tenant_id: int, actor: str, reason: str, door: Door | None = None) -> bool:
-    """Let a suspended tenant work again. As `suspend`, the other way round."""
+    """Let a suspended tenant work again, or one that is closing, while its days of grace last.
+
+    As `suspend`, the other way round: what waited meanwhile goes on.
+    """
+    door = door or Door()
+    with tenant_context(TenantRef(tenant_id, NOWHERE)):
+        rows = Tenant.objects.using(door.alias).filter(pk=tenant_id)
+        closing = rows.filter(status=TenantStatus.CLOSING, closes_at__isnull=False).exists()
     return _move(
         tenant_id,
-        source=TenantStatus.SUSPENDED,
+        source=TenantStatus.CLOSING if closing else TenantStatus.SUSPENDED,
         target=TenantStatus.ACTIVE,
         action="tenant.reopened",
         actor=actor,
         reason=reason,
-        door=door or Door(),
+        door=door,
     )
 
 
@@ -170,10 +207,14 @@ def _move(
             after={"status": target},
             using=door.alias,
         )
-    # Routing and keys remember the status for some seconds.
+    forget(tenant_id, door=door)
+    return True
+
+
+def forget(tenant_id: int, *, door: Door) -> None:
+    """Have a tenant's status asked for anew: routing and keys remember it for some seconds."""
     hosts.forget(door.domains(tenant_id))
     keys.forget_all()
-    return True
 
 
 def _refuse_unless(tenant_id: int, status: str, *, door: Door) -> None:

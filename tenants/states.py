@@ -16,7 +16,7 @@ class TenantStatus(models.TextChoices):
     PROVISIONING = "provisioning"  # Being made; its address shows the set-up page (503).
     ACTIVE = "active"  # In use.
     SUSPENDED = "suspended"  # Closed for now by the platform (403); nothing is lost.
-    CLOSING = "closing"  # Given up (410), and being undone; later also 30 days of grace.
+    CLOSING = "closing"  # Given up (410): being undone or, with `closes_at`, in its days of grace.
     CLOSED = "closed"  # Purged (410); its slug stays in quarantine.
 
 
@@ -24,8 +24,12 @@ class TenantStatus(models.TextChoices):
 TRANSITIONS = {
     (TenantStatus.PROVISIONING, TenantStatus.ACTIVE),  # onboarding, step `announce`
     (TenantStatus.PROVISIONING, TenantStatus.CLOSING),  # onboarding, when it is undone
-    (TenantStatus.ACTIVE, TenantStatus.CLOSING),  # onboarding, when nobody came and it is undone
+    # onboarding, when nobody came and it is undone; lifecycle.closing.close
+    (TenantStatus.ACTIVE, TenantStatus.CLOSING),
     (TenantStatus.CLOSING, TenantStatus.PROVISIONING),  # onboarding, undoing failed and is replayed
     (TenantStatus.ACTIVE, TenantStatus.SUSPENDED),  # services.suspend
     (TenantStatus.SUSPENDED, TenantStatus.ACTIVE),  # services.reopen
+    (TenantStatus.SUSPENDED, TenantStatus.CLOSING),  # lifecycle.closing.close
+    (TenantStatus.CLOSING, TenantStatus.ACTIVE),  # services.reopen, within the days of grace
+    (TenantStatus.CLOSING, TenantStatus.CLOSED),  # lifecycle.purging, when nothing is left
 }

@@ -26,6 +26,8 @@ from webhooks.models import EventType
 
 BUILT_IN: Mapping[str, str] = {
     "tenant.ready": "The tenant is set up and open.",
+    "tenant.closing": "The tenant is closed, and can be reopened until its days of grace are over.",
+    "tenant.closed": "The tenant is purged: nothing of it is left.",
     "endpoint.disabled": "An endpoint is told nothing any more: it answered 410, or only failed.",
     "delivery.exhausted": "A delivery is not tried again: it failed too often, or for good.",
     "delivery.recovered": "An endpoint that had failed takes deliveries again.",

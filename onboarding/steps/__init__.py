@@ -36,9 +36,14 @@ _SPARE = 1.0  # Seconds before the deadline in which no further step is begun.
 @cached
 def all_steps() -> tuple[Step, ...]:
     """Every step, in order. The project's own come when all else is there, and nobody knows."""
-    own = tuple(map(_own_step, settings.SLIPWAY["PROVISIONING_STEPS"]))
+    own = own_steps()
     before = (TenantStep(), Owner(), Schema(), Storage(), Workspace(), Analytics())
     return (*before, *own, Cache(), Welcome(), Announce())
+
+
+def own_steps() -> tuple[Step, ...]:
+    """The project's own, in order: SLIPWAY["PROVISIONING_STEPS"]."""
+    return tuple(map(_own_step, settings.SLIPWAY["PROVISIONING_STEPS"]))
 
 
 def steps_for(ctx: Context) -> list[Step]:

@@ -25,7 +25,7 @@ class Schema(Step):
 
     def observe(self, ctx: Context) -> Resource | None:
         """The mark is set last: a schema without it is half made."""
-        return Resource(ctx.schema) if _mark_of(ctx.schema) == ctx.mark else None
+        return Resource(ctx.schema) if mark_of(ctx.schema) == ctx.mark else None
 
     def apply(self, ctx: Context) -> Resource:
         _refuse_unless_ours(ctx)
@@ -43,7 +43,7 @@ class Schema(Step):
         schemas.drop_schema(ctx.schema)
 
 
-def _mark_of(schema: str) -> str | None:
+def mark_of(schema: str) -> str | None:
     """The owner's mark of a schema; None when it bears none, or is not there."""
     with connections["owner"].cursor() as cursor:
         cursor.execute(
@@ -56,5 +56,5 @@ def _mark_of(schema: str) -> str | None:
 
 def _refuse_unless_ours(ctx: Context) -> None:
     """Raises NotOurs. An unmarked schema is ours: only this sign-up ever drew its number."""
-    if _mark_of(ctx.schema) not in {None, ctx.mark}:
+    if mark_of(ctx.schema) not in {None, ctx.mark}:
         raise NotOurs(f"schema {ctx.schema} carries another owner's mark")

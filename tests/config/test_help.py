@@ -7,7 +7,9 @@ import pytest
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
-ROOMS = {"config", "tenants", "jobs", "webhooks", "onboarding", "customers", "console"}
+ROOMS = {
+    "config", "tenants", "jobs", "webhooks", "onboarding", "customers", "lifecycle", "console",
+}  # fmt: skip
 OURS = sorted(name for name, app in get_commands().items() if app in ROOMS)
 
 
