@@ -1,6 +1,6 @@
-"""What the console keeps: who may do what, the second factor, and numbers of each minute and hour."""
+"""What the console keeps: who may do what, the second factor, numbers of minutes and hours."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django_otp.models import Device, ThrottlingMixin
 
 from config.ids import uuid7
+from tenants.models import User
 
 
 class Deed(models.Model):
@@ -17,7 +18,7 @@ class Deed(models.Model):
     class Meta:
         managed = False
         default_permissions = ()
-        permissions: ClassVar[list[tuple[str, str]]] = [
+        permissions = (
             ("replay", "Do dead letters again"),
             ("discard", "Give dead letters up"),
             ("cancel", "Withdraw works"),
@@ -32,7 +33,10 @@ class Deed(models.Model):
             ("erase", "Erase a person"),
             ("revoke", "Revoke keys"),
             ("operate", "Make operators, and change their roles"),
-        ]
+        )
+
+    def __str__(self) -> str:
+        return "deed"
 
 
 class SecondFactor(ThrottlingMixin, Device):  # type: ignore[misc]
@@ -41,6 +45,7 @@ class SecondFactor(ThrottlingMixin, Device):  # type: ignore[misc]
     console.second_factor makes and asks it. Not confirmed, it counts for nothing yet.
     """
 
+    user = models.ForeignKey(User, models.CASCADE, related_name="+")
     secret = models.TextField()  # Encrypted by the ring STORED_SECRET_KEYS.
     last_step = models.BigIntegerField(default=0)  # Of the last code taken: none is taken twice.
     recovery = ArrayField(models.CharField(max_length=64), default=list)  # SHA-256 of those left.

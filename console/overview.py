@@ -1,5 +1,214 @@
-"""The console's first page."""
+"""The console's first page: how everything fares, and what needs a person.
+
+It reads the rollup (console.rollup) and a few small tables, never a queue: a dozen statements,
+whatever lies there.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from console import links, needs, pictures
+from console.charts import Chart
+from console.needs import Lanes, Need
+from console.reading import Point, Span, Told, read, spans
+from console.spread import add_up
+from console.words import count, share
+from jobs.models import Drainer
+from jobs.registry import queues
+from tenants.models import Tenant
+
+OPERATOR = "operator"
+BUSIEST = 8
 
 
-def build(*, span: str, user: object) -> dict[str, str]:
-    return {"span": span}
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number, large, and where it leads; `look` is "", "good", "warn" or "bad"."""
+
+    name: str
+    value: str
+    url: str = ""
+    look: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of one queue's works: a line of the table. Numbers are pairs of text and link."""
+
+    queue: str
+    url: str
+    cells: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A tenant that had much done; `width` is its bar's share, of 100."""
+
+    name: str
+    url: str
+    works: str
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All that the page shows."""
+
+    span: Span
+    spans: list[Span]
+    as_of: datetime | None
+    needs: list[Need]
+    tiles: list[Tile]
+    depths: list[Chart]
+    charts: list[Chart]
+    ended: list[Ended]
+    untraced: list[dict[str, str]]
+    busiest: list[Busy]
+    lanes: Lanes
+    drainers: list[Drainer]
+
+
+def build(*, span: str, user: Any = None, now: datetime | None = None) -> Overview:
+    """The page's content for a range such as "24h"; `user` may be shown where what is stuck is."""
+    moment = now or timezone.now()
+    told = read(span, moment)
+    lanes = needs.lanes(moment)
+    drainers = _alive(moment)
+    letters = needs.letters()
+    ended = add_up_by_queue(told.points)
+    busiest = add_up(point.busiest for point in told.points)
+    top = sorted(busiest.items(), key=lambda each: -each[1])[:BUSIEST]
+    wanted = {int(number) for number, _ in top} | lanes.tenants()
+    names = dict(Tenant.objects.using(OPERATOR).filter(pk__in=wanted).values_list("pk", "slug"))
+    return Overview(
+        span=told.span,
+        spans=spans(),
+        as_of=told.as_of,
+        needs=needs.listed(told=told, letters=letters, lanes=lanes, drainers=drainers, now=moment),
+        tiles=_tiles(told, ended, lanes, drainers),
+        depths=pictures.depths(told),
+        charts=[pictures.ages(told), *pictures.flows(told)],
+        ended=_table(ended),
+        untraced=[each for point in told.points for each in _untraced(point)][:20],
+        busiest=_busy(top, names),
+        lanes=lanes.named(names),
+        drainers=drainers,
+    )
+
+
+def add_up_by_queue(points: Iterable[Point]) -> dict[str, dict[str, int]]:
+    """Queue → final state → works."""
+    ended: dict[str, dict[str, int]] = {name: {} for name in queues()}
+    for point in points:
+        ended[point.queue] = add_up([ended.get(point.queue, {}), point.ended])
+    return ended
+
+
+def completeness(points: Iterable[Point]) -> tuple[int, int]:
+    """Of the works that were accepted: how many somebody accounts for, and how many there were."""
+    some = list(points)
+    return sum(point.traced for point in some), sum(point.made for point in some)
+
+
+def _alive(now: datetime) -> list[Drainer]:
+    rows = Drainer.objects.using(OPERATOR).filter(
+        dead_at=None, beat_at__gt=now - timedelta(seconds=15)
+    )
+    return list(rows.order_by("host", "pid"))
+
+
+def _tiles(
+    told: Told, ended: Mapping[str, Mapping[str, int]], lanes: Lanes, drainers: Sequence[Drainer]
+) -> list[Tile]:
+    traced, made = completeness(told.points)
+    lying = [
+        sum(v for s, v in depth.items() if s != "dead_letter") for depth in told.depth.values()
+    ]
+    dead = sum(depth.get("dead_letter", 0) for depth in told.depth.values())
+    signed = ended.get("onboarding", {}).get("succeeded", 0)
+    sent = ended.get("deliveries", {})
+    tried = sent.get("succeeded", 0) + sent.get("dead_letter", 0)
+    busy, slots = sum(d.busy for d in drainers), sum(d.slots for d in drainers)
+    return [
+        Tile("Open work", count(sum(lying)), "#depth", note="in all queues, dead letters apart"),
+        Tile(
+            "Dead letters",
+            count(dead),
+            links.letters(),
+            look="bad" if dead else "good",
+            note="open; they wait for you",
+        ),
+        Tile(
+            "Accounted for",
+            share(traced, made),
+            "#ended",
+            look="good" if traced == made else "bad",
+            note=f"of {count(made)} works accepted",
+        ),
+        Tile("Sign-ups ready", count(signed), links.works("onboarding", state="succeeded")),
+        Tile(
+            "Deliveries that arrived",
+            share(sent.get("succeeded", 0), tried),
+            links.works("deliveries", state="succeeded"),
+            note=f"of {count(tried)} that ended",
+        ),
+        Tile(
+            "Workers",
+            count(len(drainers)),
+            "#workers",
+            look="good" if drainers else "bad",
+            note=f"{count(busy)} of {count(slots)} slots busy",
+        ),
+        Tile(
+            "Lanes held back",
+            count(len(lanes.paused) + len(lanes.slow)),
+            links.lanes(),
+            look="warn" if lanes.paused or lanes.slow else "",
+            note=f"{len(lanes.paused)} paused, {len(lanes.slow)} slow or failing",
+        ),
+    ]
+
+
+def _table(ended: Mapping[str, Mapping[str, int]]) -> list[Ended]:
+    states = ("succeeded", "cancelled", "discarded", "dead_letter")
+    return [
+        Ended(
+            name,
+            links.works(name),
+            [(count(one.get(state, 0)), links.works(name, state=state)) for state in states],
+        )
+        for name, one in ended.items()
+    ]
+
+
+def _untraced(point: Point) -> list[dict[str, str]]:
+    """The works that nobody accounts for, and how many of them are not even there."""
+    shown = [
+        {"queue": point.queue, "url": links.work(point.queue, one["id"]), **one}
+        for one in point.untraced
+    ]
+    gone = point.made - point.traced - len(point.untraced)
+    if gone > 0 and len(point.untraced) < 20:
+        when = f"{point.at:%Y-%m-%d %H:%M}"
+        shown.append(
+            {"queue": point.queue, "url": "", "id": f"{gone} of {when} UTC", "state": "gone"}
+        )
+    return shown
+
+
+def _busy(top: Sequence[tuple[str, int]], names: Mapping[int, str]) -> list[Busy]:
+    most = max((works for _, works in top), default=1)
+    return [
+        Busy(
+            name=names.get(int(number), f"tenant {number}"),
+            url=links.tenant(int(number)),
+            works=count(works),
+            width=round(100 * works / most, 1),
+        )
+        for number, works in top
+    ]

@@ -30,15 +30,18 @@ _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # None that is taken for another.
 
 def confirmed(user: User) -> SecondFactor | None:
     """The factor that the person has to show, if there is one."""
-    return SecondFactor.objects.using(OPERATOR).filter(user_id=user.pk, confirmed=True).first()
+    rows = SecondFactor.objects.using(OPERATOR).filter(user_id=user.pk, confirmed=True)
+    factor: SecondFactor | None = rows.first()
+    return factor
 
 
 def begin(*, user: User) -> SecondFactor:
     """A factor to be confirmed, made at the first call; the same one until it is."""
     secret = encrypt(base64.b32encode(secrets.token_bytes(20)).decode())
-    factor, _ = SecondFactor.objects.using(OPERATOR).get_or_create(
-        user_id=user.pk, defaults={"name": "authenticator", "secret": secret, "confirmed": False}
-    )
+    given = {"name": "authenticator", "secret": secret, "confirmed": False}
+    factor: SecondFactor = SecondFactor.objects.using(OPERATOR).get_or_create(
+        user_id=user.pk, defaults=given
+    )[0]
     return factor
 
 
@@ -60,7 +63,7 @@ def address(factor: SecondFactor) -> str:
 def picture(factor: SecondFactor) -> tuple[int, str]:
     """The QR code as an SVG path in a square, and that square's side: a page colours it."""
     code = segno.make(address(factor), error="m")
-    side, _ = code.symbol_size(border=0)
+    side = len(code.matrix)
     steps = [
         f"M{column} {row}h1v1h-1z"
         for row, cells in enumerate(code.matrix)
@@ -76,7 +79,9 @@ def confirm(*, user: User, token: str) -> list[str] | None:
         factor = _held(user, confirmed=False)
         if factor is None or not _accepts(factor, token):
             return None
-        codes = ["".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(RECOVERY_CODES)]
+        codes = [
+            "".join(secrets.choice(_LETTERS) for _ in range(10)) for _ in range(RECOVERY_CODES)
+        ]
         factor.confirmed = True
         factor.recovery = [_digest(code) for code in codes]
         factor.save(update_fields=["confirmed", "recovery", "last_step"])
@@ -116,7 +121,8 @@ def note_sign_in(user: Any) -> None:
 def _held(user: User, *, confirmed: bool) -> SecondFactor | None:
     """The row, locked: two codes at once are taken one after the other."""
     rows = SecondFactor.objects.using(OPERATOR).select_for_update()
-    return rows.filter(user_id=user.pk, confirmed=confirmed).first()
+    factor: SecondFactor | None = rows.filter(user_id=user.pk, confirmed=confirmed).first()
+    return factor
 
 
 def _accepts(factor: SecondFactor, token: str) -> bool:

@@ -32,7 +32,7 @@ class SecondFactor(View):
     """Enrol an authenticator, or show its code; for whoever's password was right."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        if not (request.user.is_active and request.user.is_staff):  # type: ignore[union-attr]
+        if not (request.user.is_active and request.user.is_staff):
             return redirect_to_login(request.get_full_path(), reverse("admin:login"))
         return super().dispatch(request, *args, **kwargs)
 
@@ -80,7 +80,7 @@ class _Administrators(View):
     """For administrators alone; asked on the server for each request."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        if not request.user.has_perm("console.operate"):  # type: ignore[union-attr]
+        if not request.user.has_perm("console.operate"):
             raise PermissionDenied
         return super().dispatch(request, *args, **kwargs)
 

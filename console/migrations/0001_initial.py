@@ -5,7 +5,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 GROUPS = ("viewer", "operator", "administrator")
-DEEDS = [
+DEEDS = (
     ("replay", "Do dead letters again"),
     ("discard", "Give dead letters up"),
     ("cancel", "Withdraw works"),
@@ -20,7 +20,7 @@ DEEDS = [
     ("erase", "Erase a person"),
     ("revoke", "Revoke keys"),
     ("operate", "Make operators, and change their roles"),
-]
+)
 
 
 def make_groups(apps, schema_editor):
@@ -138,8 +138,8 @@ class Migration(migrations.Migration):
                 (
                     "user",
                     models.ForeignKey(
-                        help_text="The user that this device belongs to.",
                         on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),

@@ -1,0 +1,56 @@
+"""Where each number leads: the lists and pages of the console, filtered."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.db.models import Model
+from django.urls import reverse
+
+from jobs.models import DeadLetter, Lane
+from jobs.registry import queues
+from tenants.models import Tenant
+
+
+def changelist(model: type[Model], **wanted: Any) -> str:
+    """A model's list, filtered; "" where the console has none."""
+    if not admin.site.is_registered(model):
+        return ""
+    options = model._meta
+    path = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+    return f"{path}?{urlencode(wanted)}" if wanted else path
+
+
+def page(model: type[Model], key: Any) -> str:
+    """One row's page; "" where the console has none."""
+    if not admin.site.is_registered(model):
+        return ""
+    options = model._meta
+    return reverse(f"admin:{options.app_label}_{options.model_name}_change", args=[key])
+
+
+def works(queue: str, **wanted: Any) -> str:
+    """A queue's works."""
+    return changelist(queues()[queue].model, **wanted) if queue in queues() else ""
+
+
+def work(queue: str, key: Any) -> str:
+    """One work."""
+    return page(queues()[queue].model, key) if queue in queues() else ""
+
+
+def letters(**wanted: Any) -> str:
+    """Open dead letters."""
+    return changelist(DeadLetter, resolved=True, **wanted)
+
+
+def lanes(**wanted: Any) -> str:
+    return changelist(Lane, **wanted)
+
+
+def lane(key: Any) -> str:
+    return page(Lane, key)
+
+
+def tenant(number: int) -> str:
+    return page(Tenant, number)

@@ -1,0 +1,302 @@
+"""The overview's numbers: counted once a minute, by indexes, and never twice."""
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from django.core.management import call_command
+
+from config.ids import uuid7
+from console import counting, rollup
+from console.models import Hour, Minute
+from console.spread import add_up, bucket, quantile
+from jobs.registry import queue, queues
+
+QUEUE = "parcels"
+TABLE = "works_parcel"
+MINUTE = timedelta(minutes=1)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def this_minute() -> datetime:
+    return now().replace(second=0, microsecond=0)
+
+
+def id_at(moment: datetime):
+    """An id that was made then."""
+    made = uuid7().int
+    return type(uuid7())(int=(int(moment.timestamp() * 1000) << 80) | (made & ((1 << 80) - 1)))
+
+
+@pytest.fixture
+def clean(operator: psycopg.Connection):
+    """No numbers and none of our works: what a test counts is its own."""
+
+    def wipe() -> None:
+        for table in ("console_minute", "console_hour", TABLE):
+            operator.execute(f"delete from {table}")
+        operator.execute("delete from jobs_deadletter where queue = %s", [QUEUE])
+
+    wipe()
+    yield operator
+    wipe()
+
+
+def put(connection: psycopg.Connection, state: str, *, at: datetime, **columns):
+    """A work of ours, accepted at that moment."""
+    row = {
+        "id": id_at(at),
+        "tenant_id": 9_000_001,
+        "lane": "here:1",
+        "max_attempts": 3,
+        "state": state,
+        "created_at": at,
+        **columns,
+    }
+    names = ", ".join(row)
+    marks = ", ".join(["%s"] * len(row))
+    connection.execute(f"insert into {TABLE} ({names}) values ({marks})", list(row.values()))
+    return row["id"]
+
+
+def letter(connection: psycopg.Connection, work, *, at: datetime) -> None:
+    connection.execute(
+        "insert into jobs_deadletter (id, tenant_id, queue, work_id, reason, error, created_at)"
+        " values (%s, 9000001, %s, %s, 'failed', 'no', %s)",
+        [uuid7(), QUEUE, work, at],
+    )
+
+
+def minute(at: datetime) -> Minute:
+    return Minute.objects.using("operator").get(at=at, queue=QUEUE)
+
+
+def hours() -> list[Hour]:
+    return list(Hour.objects.using("operator").filter(queue=QUEUE).order_by("at"))
+
+
+def test_it_counts_what_was_accepted_what_ended_and_what_lies_there(clean):
+    end = this_minute()
+    begun = end - MINUTE
+    took = timedelta(seconds=8)
+    put(clean, "succeeded", at=begun, finished_at=begun + took)
+    put(clean, "succeeded", at=begun, finished_at=begun + took)
+    put(clean, "cancelled", at=begun, finished_at=begun + took)
+    put(clean, "pending", at=begun)
+    put(clean, "pending", at=end - 3 * MINUTE)
+    dead = put(clean, "dead_letter", at=begun)
+    letter(clean, dead, at=begun + took)
+    rolled = rollup.roll_up(now=end + timedelta(seconds=1))
+    assert rolled.minutes == 60  # What a new installation looks back.
+    row = minute(begun)
+    assert (row.made, row.traced, row.untraced) == (5, 5, [])
+    assert row.ended == {"succeeded": 2, "cancelled": 1, "dead_letter": 1}
+    assert row.took == {str(bucket(8000)): 2}
+    assert row.depth == {"pending": 2, "dead_letter": 1}
+    assert row.oldest["pending"] >= 180
+    assert row.busiest == {"9000001": 3}
+    assert minute(end - 3 * MINUTE).made == 1
+    assert minute(end - 3 * MINUTE).depth is None  # Nobody looked then.
+
+
+def test_a_minute_counted_again_says_the_same(clean):
+    end = this_minute()
+    put(clean, "succeeded", at=end - MINUTE, finished_at=end - MINUTE)
+    rollup.roll_up(now=end)
+    before = list(Minute.objects.using("operator").order_by("at", "queue").values())
+    rolled = rollup.roll_up(now=end + timedelta(seconds=30))
+    assert rolled.minutes == 1
+    after = list(Minute.objects.using("operator").order_by("at", "queue").values())
+    for one in (*before, *after):
+        one.pop("oldest")  # It ages.
+    assert after == before
+
+
+def test_what_was_under_way_at_the_minutes_end_is_counted_by_the_next_run(clean):
+    end = this_minute()
+    rollup.roll_up(now=end)
+    put(clean, "succeeded", at=end - MINUTE, finished_at=end - timedelta(milliseconds=1))
+    rollup.roll_up(now=end + MINUTE)
+    assert minute(end - MINUTE).ended == {"succeeded": 1}
+    assert minute(end - MINUTE).made == 1
+
+
+def test_a_pause_is_made_good_up_to_a_day(clean):
+    end = this_minute()
+    rollup.roll_up(now=end - timedelta(hours=30))
+    put(clean, "succeeded", at=end - timedelta(hours=3), finished_at=end - timedelta(hours=3))
+    assert rollup.roll_up(now=end).minutes == 24 * 60
+    assert minute(end - timedelta(hours=3)).ended == {"succeeded": 1}
+    assert sum(hour.ended.get("succeeded", 0) for hour in hours()) == 1
+
+
+def test_two_at_once_do_no_harm(clean, superuser):
+    end = this_minute()
+    put(clean, "succeeded", at=end - MINUTE, finished_at=end - MINUTE)
+    with psycopg.connect(superuser.info.dsn, dbname=superuser.info.dbname) as other:
+        other.execute("select pg_advisory_xact_lock(%s)", [rollup._LOCK])
+        assert rollup.roll_up(now=end).busy
+        assert not Minute.objects.using("operator").exists()
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(rollup.roll_up(now=end))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert any(not rolled.busy for rolled in results)
+    assert minute(end - MINUTE).ended == {"succeeded": 1}
+    assert [hour.ended.get("succeeded", 0) for hour in hours()][-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "columns"),
+    [
+        ("dead_letter", {}),  # With no letter nobody will ever see it.
+        ("processing", {"drainer": 999_999_999, "lease": 1}),  # By a drainer that never was.
+        ("processing", {}),
+        ("succeeded", {}),  # It ended, and nobody knows when.
+        ("pending", {"finished_at": now()}),
+    ],
+)
+def test_a_work_nobody_accounts_for_is_seen(clean, state, columns):
+    end = this_minute()
+    put(clean, "pending", at=end - MINUTE)
+    lost = put(clean, state, at=end - MINUTE, **columns)
+    rollup.roll_up(now=end)
+    row = minute(end - MINUTE)
+    assert (row.made, row.traced) == (2, 1)
+    assert row.untraced == [{"id": str(lost), "state": state}]
+
+
+def test_what_is_put_right_is_sound_again(clean):
+    end = this_minute()
+    dead = put(clean, "dead_letter", at=end - 30 * MINUTE)
+    rollup.roll_up(now=end)
+    assert minute(end - 30 * MINUTE).traced == 0
+    letter(clean, dead, at=end)
+    rollup.roll_up(now=end + MINUTE)
+    assert minute(end - 30 * MINUTE).traced == 1
+    assert sum(hour.made - hour.traced for hour in hours()) == 0
+
+
+def test_a_row_that_is_gone_is_missed(clean):
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    work = put(clean, "pending", at=hour - 40 * MINUTE)
+    rollup.roll_up(now=hour - 30 * MINUTE)
+    assert minute(hour - 40 * MINUTE).traced == 1
+    clean.execute(f"delete from {TABLE} where id = %s", [work])
+    rollup.roll_up(now=hour)  # At an hour's end all of its works are asked after.
+    row = minute(hour - 40 * MINUTE)
+    assert (row.made, row.traced, row.untraced) == (1, 0, [])
+    [last] = [each for each in hours() if each.at == hour - timedelta(hours=1)]
+    assert (last.made, last.traced) == (1, 0)
+
+
+def test_an_hour_adds_its_minutes_up(clean):
+    hour = now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    for place in (1, 2, 50):
+        at = hour + place * MINUTE
+        put(clean, "succeeded", at=at, finished_at=at + timedelta(seconds=place))
+    rollup.roll_up(now=hour + timedelta(minutes=60))
+    [row] = [each for each in hours() if each.at == hour]
+    assert (row.made, row.ended) == (3, {"succeeded": 3})
+    assert sum(row.took.values()) == 3
+    assert 45_000 < quantile(row.took, 0.95) < 55_000
+
+
+def test_old_numbers_go(clean):
+    end = this_minute()
+    Minute.objects.using("operator").create(at=end - timedelta(days=4), queue=QUEUE)
+    Hour.objects.using("operator").create(at=end - timedelta(days=401), queue=QUEUE)
+    assert rollup.roll_up(now=end).pruned == 2
+
+
+def test_it_asks_a_few_statements_however_long_the_pause(clean, django_assert_max_num_queries):
+    from django.db import connections
+
+    end = this_minute()
+    rollup.roll_up(now=end - timedelta(hours=10))
+    with django_assert_max_num_queries(60, connection=connections["operator"]):
+        rollup.roll_up(now=end)
+
+
+def test_the_command_counts_and_says_so(clean, capsys):
+    call_command("rollup", "--dry-run", "--json")
+    assert json.loads(capsys.readouterr().out) == {"due": 60}
+    assert not Minute.objects.using("operator").exists()
+    call_command("rollup", "--json")
+    assert json.loads(capsys.readouterr().out)["minutes"] == 60
+    assert Minute.objects.using("operator").count() == 60 * len(queues())
+
+
+def test_percentiles_of_a_sum_are_right_to_a_tenth():
+    spreads = [{str(bucket(ms)): 1} for ms in range(1, 1001)]
+    whole = add_up(spreads)
+    assert sum(whole.values()) == 1000
+    assert abs(quantile(whole, 0.5) - 500) < 60
+    assert abs(quantile(whole, 0.95) - 950) < 100
+    assert quantile({}, 0.5) is None
+
+
+@pytest.fixture(scope="module")
+def crowd(django_db_blocker):
+    """Thirty thousand works of a quiet day, of which few are open."""
+    from tests import settings as run
+
+    info = run.postgres.conninfo(run.DATABASE_NAME, "postgres")
+    with psycopg.connect(info, autocommit=True) as connection:
+        connection.execute(
+            "insert into jobs_job (id, tenant_id, lane, kind, args, max_attempts, state,"
+            " created_at, finished_at) select overlay(overlay(gen_random_uuid()::text placing"
+            " lpad(to_hex((extract(epoch from at) * 1000)::bigint >> 16), 8, '0') from 1)"
+            " placing lpad(to_hex((extract(epoch from at) * 1000)::bigint & 65535), 4, '0')"
+            " from 10)::uuid, 9000000 + mod(n, 500), 'crowd:1', 'act', '{}', 3,"
+            " case when mod(n, 100) = 0 then 'pending' else 'succeeded' end, at,"
+            " case when mod(n, 100) > 0 then at + interval '1 second' end"
+            " from generate_series(1, 30000) n,"
+            " lateral (select now() - n * interval '2 seconds' as at) a"
+        )
+        connection.execute("vacuum analyze jobs_job")
+        yield connection
+        connection.execute("delete from jobs_job where tenant_id >= 9000000")
+        connection.execute("vacuum analyze jobs_job")
+
+
+def test_no_statement_scans_a_queue(crowd, monkeypatch):
+    asked = []
+
+    class Spy:
+        """Keeps what is asked, and answers as the cursor does."""
+
+        def __init__(self, cursor):
+            self.cursor = cursor
+
+        def execute(self, statement, values=None):
+            asked.append((statement, values))
+            return self.cursor.execute(statement, values)
+
+        def __getattr__(self, name):
+            return getattr(self.cursor, name)
+
+    from django.db import connections
+
+    monkeypatch.setattr(counting, "_served", lambda: [queue("jobs")])
+    end = this_minute()
+    minutes = [end - n * MINUTE for n in range(10, 0, -1)]
+    with connections["operator"].cursor() as cursor:
+        spy = Spy(cursor)
+        assert counting.ended(spy, minutes[0], end)
+        assert counting.busiest(spy, minutes[0], end)
+        assert counting.depths(spy)
+        assert sum(made.made for made in counting.made(spy, minutes, MINUTE)) >= 250
+        for statement, values in asked:
+            cursor.execute(f"explain {statement}", values)
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan on jobs_job" not in plan, plan
