@@ -5,32 +5,53 @@ counters: nothing is counted here.
 """
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from campaigns import acts
-from campaigns.lanes import QUEUE
-from campaigns.models import Campaign, Message, ProviderAccount, Segment, Skip, Template
+from campaigns.models import (
+    SET_ASIDE,
+    Campaign,
+    Message,
+    ProviderAccount,
+    Segment,
+    Skip,
+    Template,
+)
 from campaigns.progress import Standing
-from jobs.admin import SoughtById
-from jobs.models import Attempt, Lane
+from campaigns.states import CampaignState
+from config.admin import showing
+from config.admin.filters import ByAge, ByLane, ByTenant, choice
+from config.admin.paging import NEWEST, Walk, Wish, pinned
+from config.admin.reading import ReadOnlyAdmin
+from config.admin.seeking import Related, Searches
+from config.admin.showing import Panel, link, list_link, mark
+from config.ids import format_id
+from jobs import panels
+from jobs.admin import WorkAdmin
+from jobs.models import Lane
+from jobs.states import State
 from tenants.models import TenantOwned
 
-SHOWN = 50  # Attempts of a message, skips of a campaign.
+SHOWN = 50  # Skips of a campaign.
+CAMPAIGN = Related("campaigns.Campaign", "campaign_id", "campaign")
 
 
 @admin.register(ProviderAccount)
-class ProviderAccountAdmin(SoughtById):
-    list_display = ("id", "tenant_id", "name", "provider", "status", "rate", "mode", "verified_at")
-    list_filter = ("status", "mode")
-    search_fields = ("id",)
-    ordering = ("-id",)
+class ProviderAccountAdmin(ReadOnlyAdmin):
+    list_display = ("id", "whose", "name", "provider", "stands", "rate", "mode", "verified_at")
+    list_filter = ("status", "mode", ByTenant, ByAge)
+    searches = Searches(prefix="acc")
     hidden = ("credentials", "options")  # What a provider's module reads may be a secret too.
+
+    @admin.display(description="status")
+    def stands(self, account: ProviderAccount) -> SafeString:
+        return mark("deleted" if account.deleted_at else str(account.status))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [*super().get_fields(request, obj), "lane"]
@@ -39,30 +60,47 @@ class ProviderAccountAdmin(SoughtById):
     def lane(self, account: ProviderAccount) -> SafeString | str:
         """What drainers have learnt of it, and who holds it back."""
         row = Lane.objects.filter(tenant_id=_tenant_of(account), key=account.key).first()
-        return "-" if row is None else _link("jobs_lane", row.pk, row.key)
+        return "-" if row is None else link("jobs_lane", row.pk, row.key)
+
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        ranged = Campaign.objects.filter(pinned("tenant_id", row.tenant_id))
+        rows = ranged.filter(account_id=row.pk).order_by("-tenant_id", "-id")[:SHOWN]
+        return [
+            showing.table(
+                "Campaigns",
+                ("campaign", "state", "sent", "failed", "of"),
+                [
+                    (link("campaigns_campaign", one.pk, one.name), mark(one.state), one.sent,
+                     one.failed, one.total)
+                    for one in rows
+                ],
+            ),
+            panels.audit_trail(format_id("acc", row.pk), f"lane:{row.key}"),
+            *super().panels(request, row),
+        ]  # fmt: skip
 
 
 @admin.register(Segment)
-class SegmentAdmin(SoughtById):
-    list_display = ("id", "tenant_id", "name", "created_at", "deleted_at")
-    search_fields = ("id",)
-    ordering = ("-id",)
+class SegmentAdmin(ReadOnlyAdmin):
+    list_display = ("id", "whose", "name", "made", "deleted_at")
+    list_filter = (ByTenant, ByAge)
+    searches = Searches(prefix="seg")
 
 
 @admin.register(Template)
-class TemplateAdmin(SoughtById):
-    list_display = ("id", "tenant_id", "name", "external_name", "language", "deleted_at")
-    search_fields = ("id",)
-    ordering = ("-id",)
+class TemplateAdmin(ReadOnlyAdmin):
+    list_display = ("id", "whose", "name", "external_name", "language", "deleted_at")
+    list_filter = (ByTenant, ByAge)
+    searches = Searches(prefix="tpl")
 
 
 @admin.register(Campaign)
-class CampaignAdmin(SoughtById):
+class CampaignAdmin(ReadOnlyAdmin):
     list_display = (
         "id",
-        "tenant_id",
+        "whose",
         "name",
-        "state",
+        "stands",
         "done",
         "total",
         "sent",
@@ -70,62 +108,71 @@ class CampaignAdmin(SoughtById):
         "unknown",
         "cancelled",
         "skipped",
-        "created_at",
+        "made",
     )
-    list_filter = ("state",)
-    search_fields = ("id",)
-    ordering = ("-id",)
+    list_filter = (choice("state", CampaignState.values), ByTenant, ByAge)
+    searches = Searches(prefix="cmp")
+    walks = (Walk(("state",), (NEWEST,)),)
     hidden = ("idempotency_key", "fingerprint")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*super().get_fields(request, obj), "some_skips"]
+        return [*super().get_fields(request, obj), "done", "messages", "some_skips"]
 
     @admin.display(description="done")
     def done(self, campaign: Campaign) -> str:
         part = Standing.of(campaign).part
         return "-" if part is None else f"{part:.0%}"
 
+    @admin.display(description="messages")
+    def messages(self, campaign: Campaign) -> SafeString | str:
+        return list_link("campaigns_message", "list", lane=campaign.lane)
+
     @admin.display(description=f"the first {SHOWN} skips")
     def some_skips(self, campaign: Campaign) -> SafeString | str:
-        rows = Skip.objects.filter(tenant_id=_tenant_of(campaign), campaign_id=campaign.pk)
+        rows: QuerySet[Skip] = Skip.objects.filter(
+            tenant_id=_tenant_of(campaign), campaign_id=campaign.pk
+        )
         shown = [(row.customer_id, row.reason, row.detail) for row in rows.order_by("id")[:SHOWN]]
         return format_html_join("", "<div>{}: {} {}</div>", shown) or "-"
 
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        return [
+            panels.of_lane(row.lane, row.tenant_id),
+            panels.audit_trail(format_id("cmp", row.pk), f"lane:{row.lane}"),
+            *super().panels(request, row),
+        ]
+
 
 @admin.register(Message)
-class MessageAdmin(SoughtById):
-    list_display = ("id", "tenant_id", "campaign_id", "state", "attempts", "due_at", "last_error")
-    list_filter = ("state",)
-    search_fields = ("id",)
-    ordering = ("-id",)
-    hidden = ("params",)  # What it says to its customer is the tenant's.
+class MessageAdmin(WorkAdmin):
+    list_display = ("id", "whose", "campaign_id", "stands", "attempts", "due", "made", "said")
+    list_filter = (
+        choice("state", State.values), ByTenant, ByLane, "test", ByAge,
+    )  # fmt: skip
+    searches = Searches(prefix="msg", related={"cmp": CAMPAIGN}, errors="last_error")
+    walks = (
+        Walk(
+            ("campaign", "state"),
+            ("-campaign_id", "-id"),
+            only={"state": frozenset(SET_ASIDE)},
+        ),
+        Walk(("campaign",), ("-campaign_id", "-id")),
+        *WorkAdmin.walks,
+    )
+    hidden = ("params", "phone")  # What it says to its customer is the tenant's, and to whom.
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*super().get_fields(request, obj), "timeline"]
-
-    @admin.display(description="attempts, the first one first")
-    def timeline(self, message: Message) -> SafeString | str:
-        rows: QuerySet[Attempt] = Attempt.objects.filter(
-            tenant_id=_tenant_of(message), queue=QUEUE, work_id=message.pk
-        )
-        shown = (
-            (
-                _link("jobs_attempt", attempt.pk, f"#{attempt.number} {attempt.started_at:%F %T}"),
-                attempt.outcome,
-                "" if attempt.duration_ms is None else f"{attempt.duration_ms} ms",
-                attempt.error,
-            )
-            for attempt in rows.order_by("number", "started_at")[:SHOWN]
-        )
-        return format_html_join("", "<div>{} {} {} {}</div>", shown) or "-"
+    def wish_of_lane(self, lane: str) -> Wish:
+        """By its campaign, to whose messages an index leads."""
+        kind, _, said = lane.partition(":")
+        try:
+            found = CAMPAIGN.wish(UUID(said)) if kind == "campaign" else None
+        except ValueError:
+            found = None
+        return found or super().wish_of_lane(lane)
 
 
 def _tenant_of(row: TenantOwned) -> int:
     return int(row.tenant_id or 0)  # It has one: the column is not null.
-
-
-def _link(page: str, key: Any, text: str) -> SafeString:
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}_change", args=[key]), text)
 
 
 # What operators may do.

@@ -1,91 +1,241 @@
 """Work and what came of it in the console: shown; replay and discard are services."""
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.safestring import SafeString
 
+from config.admin import showing
+from config.admin.filters import ByAge, ByLane, ByTenant, Choice, choice, presence
+from config.admin.paging import NEWEST, Walk, Wish
 from config.admin.reading import ReadOnlyAdmin
-from jobs import acts, registry
-from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Replay
+from config.admin.seeking import Searches, Sought, uuid_in
+from config.admin.showing import Panel, mark, moment, visible
+from config.admin.trying import tried
+from jobs import acts, keeping, panels, registry
+from jobs.models import LANE_PAUSED, Attempt, DeadLetter, Drainer, Job, Lane, Replay, Work
+from jobs.states import State
 from tenants.admin import TenantAdmin
+
+# States that an index leads to by themselves: all but what is done, and what is in progress.
+STANDING = frozenset(State.values) - {State.SUCCEEDED, State.PROCESSING}
+OPEN = {"resolved": frozenset({True})}  # Null: nobody resolved it.
+ByQueue = choice("queue", registry.queues)
+# As no key of attempts has it: what leads to them is put in order then, or has an index of its own.
+LATEST = (F("started_at").desc(nulls_last=True), NEWEST)
 
 
 class SoughtById(ReadOnlyAdmin):
     """Rows that are found by their ids alone, as the API spells them or bare: by an index."""
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        if not search_term:
-            return queryset, False
-        try:
-            sought = UUID(search_term.strip().rpartition("_")[2])
-        except ValueError:
-            return queryset.none(), False
-        found = Q()
-        for name in self.get_search_fields(request):
-            found |= Q(**{name: sought})
-        return queryset.filter(found), False
+    searches = Searches(prefix="id")
 
 
-class _Named(admin.SimpleListFilter):
-    """A filter whose choices are known: others are looked for in the whole table."""
+class WorkAdmin(ReadOnlyAdmin):
+    """The works of a queue: what they have in common."""
 
-    names: Any
+    list_display: Sequence[Any] = (
+        "id", "whose", "stands", "lane", "attempts", "due", "made", "said",
+    )  # fmt: skip
+    list_filter: Sequence[Any] = (
+        choice("state", State.values), ByTenant, ByLane, ByAge,
+    )  # fmt: skip
+    searches = Searches(prefix="id", errors="last_error")
+    walks: ClassVar[tuple[Walk, ...]] = (
+        Walk(("state",), (NEWEST,), only={"state": STANDING}),
+        # What is in progress is little: read all of it, and put it in order.
+        Walk(("state",), (NEWEST,), only={"state": frozenset({State.PROCESSING})}),
+    )
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in sorted(self.names())]
+    @admin.display(description="due")
+    def due(self, work: Work) -> SafeString | str:
+        waits = work.state not in {State.SUCCEEDED, State.CANCELLED, State.DISCARDED}
+        return moment(work.due_at if waits else None)
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return (
-            queryset.filter(**{str(self.parameter_name): self.value()})
-            if self.value()
-            else queryset
-        )
+    @admin.display(description="last error")
+    def said(self, work: Work) -> str:
+        return visible(work.last_error, most=120)
 
-
-class ByQueue(_Named):
-    title = parameter_name = "queue"
-    names = staticmethod(registry.queues)
-
-
-class ByKind(_Named):
-    title = parameter_name = "kind"
-    names = staticmethod(registry.kinds)
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        return [*panels.of_work(row), *super().panels(request, row)]
 
 
 @admin.register(Job)
-class JobAdmin(SoughtById):
-    list_display = ("id", "kind", "tenant_id", "state", "attempts", "due_at", "last_error")
-    list_filter = ("state", ByKind)
-    search_fields = ("id",)
-    ordering = ("-id",)
+class JobAdmin(WorkAdmin):
+    list_display = ("id", "kind", "whose", "stands", "attempts", "due", "made", "said")
+    list_filter = (
+        choice("state", State.values), choice("kind", registry.kinds), ByTenant, ByLane, ByAge,
+    )  # fmt: skip
 
 
 @admin.register(Attempt)
-class AttemptAdmin(SoughtById):
-    list_display = ("started_at", "queue", "work_id", "number", "outcome", "duration_ms", "error")
-    list_filter = (ByQueue, "outcome")
-    search_fields = ("work_id",)
-    ordering = ("-started_at",)
+class AttemptAdmin(ReadOnlyAdmin):
+    """A page's address has the attempt's start beside its id: the one index has both."""
+
+    list_display = (
+        "started", "queue", "work", "whose", "number", "came", "duration_ms", "said",
+    )  # fmt: skip
+    list_filter = (
+        ByQueue, choice("outcome", Attempt.Came.values), ByTenant, ByAge,
+    )  # fmt: skip
+    hidden = ("request", "response", "error")
+    key = ("started_at", "id")
+    tenant_first = False
+    walks = (
+        Walk(("work",), LATEST),
+        Walk(
+            ("outcome",),
+            LATEST,
+            only={"outcome": frozenset(Attempt.Came.values) - {Attempt.Came.SUCCEEDED}},
+        ),
+    )
+
+    list_reads = ("error",)
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Attempt | None:
+        """By id and start; by the id alone it is looked for around the time that it tells."""
+        id_text, _, start = object_id.partition(panels.ADDRESS)
+        uuid = uuid_in(id_text)
+        if uuid is None or (start and not (start.isascii() and start.isdigit())):
+            return None
+        rows = Attempt.objects.filter(id=uuid)
+        try:
+            if start:
+                exact = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(start))
+                return rows.filter(started_at=exact).first()
+            ended = datetime.fromtimestamp((uuid.int >> 80) / 1000, tz=UTC)
+        except (OverflowError, ValueError):
+            return None
+        soon = ended + timedelta(seconds=10)  # Clocks of drainers and of the database differ.
+        for before in (timedelta(minutes=2), timedelta(hours=1)):
+            near = rows.filter(started_at__gte=ended - before, started_at__lt=soon)
+            if (found := near.first()) is not None:
+                return found
+        return None
+
+    def address(self, row: Any) -> str:
+        return panels.address_of(row)
+
+    @admin.display(description="started")
+    def started(self, attempt: Attempt) -> SafeString | str:
+        return moment(attempt.started_at)
+
+    @admin.display(description="work")
+    def work(self, attempt: Attempt) -> SafeString | str:
+        return panels.work_link(attempt.queue, attempt.work_id)
+
+    @admin.display(description="outcome")
+    def came(self, attempt: Attempt) -> SafeString:
+        return mark(attempt.outcome)
+
+    @admin.display(description="error")
+    def said(self, attempt: Attempt) -> str:
+        return visible(attempt.error, most=120)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*super().get_fields(request, obj), "work", "whole_error"]
+
+    @admin.display(description="error")
+    def whole_error(self, attempt: Attempt) -> str:
+        return attempt.error
+
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        sent = _sent(row.queue, row.tenant_id, row.work_id)
+        shown = {"tried": tried(row.request, row.response, sent=sent)}
+        return [
+            Panel("Request and response", "console/exchange.html", shown, "exchange"),
+            panels.timeline(row.queue, row.tenant_id, row.work_id, but=row.pk),
+        ]
+
+
+AttemptAdmin.searches = Searches(prefix="att", own=lambda uuid: _tries_of(uuid), errors="error")
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(SoughtById):
-    list_display = ("created_at", "queue", "work_id", "reason", "error", "resolution")
-    list_filter = (ByQueue, "reason", "resolution")
-    search_fields = ("work_id",)
-    ordering = ("-created_at",)
+class DeadLetterAdmin(ReadOnlyAdmin):
+    list_display = ("since", "queue", "work", "whose", "why", "said", "resolved", "resolved_by")
+    list_filter = (
+        presence("resolved_at", yes="resolved", no="open", name="resolved"),
+        ByQueue,
+        choice("reason", DeadLetter.Reason.values),
+        choice("resolution", DeadLetter.Resolution.values),
+        ByTenant,
+        ByAge,
+    )
+    hidden = ("request", "response", "attempts")
+    searches = Searches(prefix="dl", own=lambda uuid: _letters_of(uuid), errors="error")
+    walks = (
+        Walk(("work",), (NEWEST,)),
+        Walk(("resolved", "queue"), (NEWEST,), only=OPEN),
+        Walk(("resolved", "reason"), (NEWEST,), only=OPEN),
+        Walk(("resolved",), (NEWEST,), only=OPEN),
+    )
+
+    @admin.display(description="since")
+    def since(self, letter: DeadLetter) -> SafeString | str:
+        return moment(letter.created_at)
+
+    @admin.display(description="work")
+    def work(self, letter: DeadLetter) -> SafeString | str:
+        return panels.work_link(letter.queue, letter.work_id)
+
+    @admin.display(description="reason")
+    def why(self, letter: DeadLetter) -> SafeString:
+        return mark(letter.reason)
+
+    @admin.display(description="error")
+    def said(self, letter: DeadLetter) -> str:
+        return visible(letter.error, most=120)
+
+    @admin.display(description="resolution")
+    def resolved(self, letter: DeadLetter) -> SafeString:
+        return mark(letter.resolution or "open")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*super().get_fields(request, obj), "work"]
+
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        sent = _sent(row.queue, row.tenant_id, row.work_id)
+        shown = {"tried": tried(row.request, row.response, sent=sent)}
+        return [
+            Panel("Last request and response", "console/exchange.html", shown, "exchange"),
+            panels.timeline(row.queue, row.tenant_id, row.work_id, letters=[row]),
+            *([_kept(row)] if row.attempts else []),
+            panels.audit_trail(f"{row.queue}:{row.work_id}"),
+        ]
+
+
+class ByPause(Choice):
+    """Lanes that are held back now."""
+
+    title = parameter_name = "paused"
+
+    @staticmethod
+    def words() -> list[tuple[str, str]]:
+        return [("yes", "held back now")]
+
+    def wish(self) -> Wish | None:
+        if not self.value:
+            return None
+        now = timezone.now()
+        still = Q(paused_until__gt=now) | Q(operator_paused_until__gt=now)
+        return Wish("paused", also=LANE_PAUSED & still)
 
 
 @admin.register(Lane)
 class LaneAdmin(ReadOnlyAdmin):
     list_display = (
         "key",
-        "tenant_id",
+        "whose",
+        "held_back",
         "paused_until",
         "paused_why",
         "operator_paused_until",
@@ -96,9 +246,40 @@ class LaneAdmin(ReadOnlyAdmin):
         "failing_since",
         "rate",
         "window",
+        "learnt_rate",
+        "learnt_window",
     )
-    search_fields = ("key",)
-    ordering = ("-id",)
+    list_filter = (
+        ByPause,
+        presence("failing_since", yes="failing", no="not failing", name="failing"),
+        ByTenant,
+    )
+    walks = (
+        Walk(("paused",), (NEWEST,)),
+        Walk(("failing",), (NEWEST,), only={"failing": frozenset({False})}),
+    )
+    searches = Searches(own=lambda uuid: _lanes_of(uuid), texts=("key",))
+
+    @admin.display(description="held back")
+    def held_back(self, lane: Lane) -> str:
+        return visible(panels.why_paused(lane), most=120)
+
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        said = [
+            ("held back", panels.why_paused(row) or "no"),
+            ("by an operator until", row.operator_paused_until),
+            ("because", row.operator_why),
+            ("by its owner, or the engine, until", row.paused_until),
+            ("because", row.paused_why),
+            ("learnt window", row.learnt_window),
+            ("learnt rate", row.learnt_rate),
+            ("learnt at", row.learnt_at),
+        ]
+        return [
+            showing.facts("Whether it runs", said),
+            panels.of_lane(row.key, row.tenant_id),
+            panels.audit_trail(f"lane:{row.key}"[:100]),
+        ]
 
 
 @admin.register(Replay)
@@ -107,21 +288,75 @@ class ReplayAdmin(SoughtById):
         "created_at",
         "action",
         "queue",
-        "tenant_id",
+        "whose",
         "status",
         "done",
         "total",
         "actor",
     )
-    list_filter = ("action", ByQueue)
-    search_fields = ("id",)
-    ordering = ("-id",)
+    list_filter = (choice("action", Replay.Action.values), ByQueue, ByTenant, ByAge)
+    searches = Searches(prefix="rpl")
+
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
+        return [panels.audit_trail(f"replay:{row.pk}")]
 
 
 @admin.register(Drainer)
 class DrainerAdmin(ReadOnlyAdmin):
     list_display = ("host", "pid", "started_at", "beat_at", "dead_at", "busy", "slots")
-    ordering = ("-id",)
+
+
+def _sent(queue: str, tenant_id: int, work_id: UUID) -> str:
+    """The body that a work sends, where its queue keeps it elsewhere than in the attempt."""
+    try:
+        return registry.queue(queue).model.sent(tenant_id, work_id)
+    except LookupError:
+        return ""
+
+
+def _kept(letter: DeadLetter) -> Panel:
+    """The attempts whose day was dropped, with what was said."""
+    rows = [
+        (f"#{one.number}", one.started_at, mark(one.outcome), one.error,
+         (one.response or {}).get("status"))
+        for one in keeping.kept(letter)
+    ]  # fmt: skip
+    columns = ("attempt", "started", "outcome", "error", "answer")
+    return showing.table("Kept attempts", columns, rows, note="Of days that are no longer kept.")
+
+
+def _owner_of(work_id: UUID) -> tuple[str, int] | None:
+    """The queue and the tenant of a work, by its id: a look-up in each queue."""
+    for name, of in registry.queues().items():
+        rows = of.model._default_manager.filter(pk=work_id)
+        tenant_id = rows.values_list("tenant_id", flat=True).first()
+        if tenant_id is not None:
+            return name, int(tenant_id)
+    return None
+
+
+def _tries_of(uuid: UUID) -> Sought | None:
+    found = _owner_of(uuid)
+    if found is None:
+        return None
+    queue, tenant_id = found
+    work = Wish("work", "work_id", uuid, also=Q(queue=queue, tenant_id=tenant_id))
+    return Sought((work,), f"The tries of the work {uuid} of {queue}.")
+
+
+def _letters_of(uuid: UUID) -> Sought | None:
+    found = _owner_of(uuid)
+    if found is None:
+        return None
+    queue, tenant_id = found
+    work = Wish("work", "work_id", uuid, also=Q(queue=queue, tenant_id=tenant_id))
+    return Sought((work,), f"Letters of {uuid} of {queue}.")
+
+
+def _lanes_of(uuid: UUID) -> Sought | None:
+    """Lanes are called after what they lead to."""
+    keys = [f"{what}:{uuid}" for what in ("endpoint", "campaign", "account")]
+    return Sought((Wish("key", "key__in", keys),), f"The lanes of {uuid}.")
 
 
 # What operators may do.
@@ -130,3 +365,4 @@ DeadLetterAdmin.also(*acts.LETTERS)
 LaneAdmin.also(*acts.LANES)
 ReplayAdmin.also(*acts.REPLAYS)
 TenantAdmin.also(*acts.of_lanes(lambda tenant: (f"jobs:{tenant.pk}", tenant.pk), "its jobs"))
+TenantAdmin.shows(lambda tenant: panels.of_tenant(tenant.pk))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 import orjson
 from django.conf import settings
@@ -18,6 +19,7 @@ from config.ids import format_id
 from jobs.outcomes import Exchange
 from webhooks import secrets
 from webhooks.answers import Answer
+from webhooks.models import Delivery, Event, Payload
 from webhooks.signing import sign
 
 REDACTED = "[redacted]"
@@ -72,6 +74,20 @@ def envelope(data: Mapping[str, Any]) -> bytes:
         stamp.encode(),
         data["payload"].encode(),
     )
+
+
+def body_sent(tenant_id: int, delivery_id: UUID) -> str:
+    """What a delivery sends, for operators; "" when what its event says is no longer kept."""
+    found = Delivery.objects.filter(pk=delivery_id, tenant_id=tenant_id)
+    event = Event.objects.filter(pk__in=found.values("event_id"), tenant_id=tenant_id).first()
+    if event is None:
+        return ""
+    kept = Payload.objects.filter(
+        tenant_id=tenant_id, event_id=event.pk, created_at=event.created_at
+    )
+    payload = event.kept_payload or kept.values_list("data", flat=True).first()
+    data = {"type": event.type, "happened_at": event.created_at, "payload": payload}
+    return envelope(data).decode(errors="replace") if payload else ""
 
 
 def signing_secrets(kept: str, *, now: float) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -244,6 +245,13 @@ and exists (select from public.webhooks_event e left join public.webhooks_payloa
     }
     typed = """(select e.type from public.webhooks_event e
   where e.tenant_id = w.tenant_id and e.id = w.event_id)"""
+
+    @classmethod
+    def sent(cls, tenant_id: int, work_id: UUID) -> str:
+        """The envelope with what the event says: all tries send the same. See Work.sent."""
+        from webhooks.exchange import body_sent  # It knows of sending, which this file does not.
+
+        return body_sent(tenant_id, work_id)
 
     tenant = _owner()
     event = models.ForeignKey(

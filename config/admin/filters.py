@@ -30,7 +30,9 @@ class Wished(ListFilter):
         self.admin = model_admin
         # An act in bulk reads a filter again, as it was when it was asked for (console.bulk).
         self.now: datetime = getattr(request, "as_of", None) or timezone.now()
-        values = params.pop(self.parameter_name, None)
+        # As Django's own filters spell it too.
+        given = [params.pop(f"{self.parameter_name}{end}", None) for end in ("", "__exact")]
+        values = given[0] or given[1]
         self.value = str(values[-1]).strip() if values else ""
         if self.value:
             self.used_parameters[self.parameter_name] = self.value
@@ -101,19 +103,24 @@ def choice(
     return type(f"By{(name or column).title().replace('_', '')}", (Choice,), said)
 
 
-def presence(column: str, *, yes: str, no: str, name: str) -> type[Choice]:
-    """A filter by whether a column has a value."""
+class Presence(Choice):
+    """Whether a column has a value: `yes` or `no`."""
 
-    def words() -> list[tuple[Any, str]]:
-        return [(False, yes), (True, no)]
+    def wish(self) -> Wish | None:
+        if not self.value:
+            return None
+        return Wish(self.parameter_name, f"{self.column}__isnull", self.value == "no")
 
+
+def presence(column: str, *, yes: str, no: str, name: str) -> type[Presence]:
+    """A filter by whether a column has a value; what that is called, and when it has none."""
     said = {
-        "column": f"{column}__isnull",
+        "column": column,
         "parameter_name": name,
         "title": name.replace("_", " "),
-        "words": staticmethod(words),
+        "words": staticmethod(lambda: [("yes", yes), ("no", no)]),
     }
-    return type(f"By{name.title()}", (Choice,), said)
+    return type(f"By{name.title()}", (Presence,), said)
 
 
 class Text(Wished):

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.utils import build_q_object_from_lookup_parameters
+from django.contrib.admin.utils import build_q_object_from_lookup_parameters, quote
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.exceptions import EmptyResultSet, FieldError, ValidationError
 from django.core.paginator import Paginator
@@ -24,6 +24,7 @@ from django.db import connections
 from django.db.models import F, JSONField, Q, QuerySet, TextField
 from django.db.models.fields import BinaryField
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.http import urlencode
 
 OLDER, NEWER = "older", "newer"
@@ -56,6 +57,11 @@ class Wish:
         return Q(**{self.column: self.value}) & self.also if self.column else self.also
 
 
+def pinned(column: str, value: Any) -> Q:
+    """A column that has one value, said as a range: see Walk."""
+    return Q(**{f"{column}__gte": value, f"{column}__lte": value})
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """An index that leads to the rows of some wishes in the list's order.
@@ -81,11 +87,7 @@ class Walk:
         for name in self.by:
             wish = wishes[name]
             ranged = f"-{wish.column}" in self.order
-            found &= (
-                Q(**{f"{wish.column}__range": (wish.value, wish.value)}) & wish.also
-                if ranged
-                else wish.q
-            )
+            found &= pinned(wish.column, wish.value) & wish.also if ranged else wish.q
         return found
 
 
@@ -182,7 +184,7 @@ class KeysetList(ChangeList):
         looked = self._behind(rows.filter(walk), newer).order_by(*self._order)
         looked = (looked.reverse() if newer else looked).values_list(*self._key)[:most]
         try:
-            inner, values = looked.query.sql_with_params()
+            inner, values = looked.query.get_compiler(looked.db).as_sql()
         except EmptyResultSet:  # It is known beforehand that nothing is like that.
             return Look(0, None, True)
         way = "desc" if newer else "asc"
@@ -271,6 +273,11 @@ class KeysetList(ChangeList):
     def get_query_string(self, new_params: Any = None, remove: Any = None) -> str:
         """Django's, but what is wanted anew begins with the newest."""
         return str(super().get_query_string(new_params, [*(remove or []), *_PLACES]))
+
+    def url_for_result(self, result: Any) -> str:
+        """Django's, by the address that the admin gives a row."""
+        page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+        return reverse(page, args=[quote(self.model_admin.address(result))])
 
     @property
     def query_string(self) -> str:

@@ -4,7 +4,7 @@ Apps register their models through ReadOnlyAdmin. What operators may do is an ac
 service; nothing here writes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -42,6 +42,7 @@ class ReadOnlyAdmin(Acting):
     # Whether an index has (tenant_id, *key): IsolateTenant makes one.
     tenant_first: ClassVar[bool | None] = None
     searches: ClassVar[Searches] = Searches()
+    others: ClassVar[tuple[Callable[[Any], list[Panel]], ...]] = ()
     list_reads: ClassVar[tuple[str, ...]] = ()  # Long columns that the list's methods read.
 
     # ---- The list ----
@@ -106,9 +107,18 @@ class ReadOnlyAdmin(Acting):
 
     # ---- The page ----
 
+    @classmethod
+    def shows(cls, *more: Callable[[Any], list[Panel]]) -> None:
+        """Add panels to the pages: apps that are built on top of this one's know more of it."""
+        cls.others = (*cls.others, *more)
+
     def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
         """What stands on the page besides the row's own columns."""
-        return []
+        return [panel for other in self.others for panel in other(row)]
+
+    def address(self, row: Any) -> str:
+        """What leads to a row's page, in its address."""
+        return str(row.pk)
 
     def facts(self, request: HttpRequest, row: Any) -> list[Fact]:
         """The row's columns, and the methods that get_fields names."""

@@ -39,6 +39,14 @@ class Related:
     column: str  # "event_id"
     what: str  # "event"
 
+    def wish(self, uuid: UUID) -> Wish | None:
+        """Its rows, by its tenant too: each index begins with that. None when there is none."""
+        rows = apps.get_model(self.model)._default_manager.filter(pk=uuid)
+        tenant_id = rows.values_list("tenant_id", flat=True).first()
+        if tenant_id is None:
+            return None
+        return Wish(self.what, self.column, uuid, also=Q(tenant_id=int(tenant_id)))
+
 
 @dataclass(frozen=True, slots=True)
 class Searches:
@@ -46,12 +54,14 @@ class Searches:
 
     `prefix` is of the rows' own ids in the API; `related` has others' prefixes. `own` are columns
     in which a bare UUID is sought beside the primary key. `texts` are columns that are sought by
-    exactly what is given, and that have an index; `host` and `errors` are columns too.
+    exactly what is given; `host` and `errors` are columns too. `named` knows of other names.
     """
 
     prefix: str = ""
     related: Mapping[str, Related] | None = None
     own: Callable[[UUID], Sought | None] | None = None
+    named: Callable[[str], Sought | None] | None = None
+    names: str = ""  # What `named` knows: "an e-mail address".
     texts: Sequence[str] = ()
     host: str = ""
     errors: str = ""
@@ -63,6 +73,7 @@ class Searches:
         ways = [
             *(["an id"] if self.prefix or self.own or self.related else []),
             *(["a tenant's slug or tnt_ id"] if self.tenants else []),
+            *([self.names] if self.names else []),
             *([" or ".join(self.texts).replace("_", " ")] if self.texts else []),
             *(["a host"] if self.host else []),
             *(["words of an error"] if self.errors else []),
@@ -77,6 +88,8 @@ def seek(said: str, searches: Searches, *, uuid_key: bool) -> Sought:
     if colon and rest.strip() and word in {"tenant", "host", "error"}:
         return _NAMED[word](rest.strip(), searches)
     found = _by_id(text, searches, uuid_key) or _by_number(text, uuid_key)
+    if found is None and searches.named:
+        found = searches.named(text)
     if found is not None:
         return found
     if searches.texts:
@@ -122,29 +135,21 @@ def _by_id(text: str, searches: Searches, uuid_key: bool) -> Sought | None:
     if prefix == "tnt" and searches.tenants:
         return _by_tenant(text, searches)
     if prefix in related:
-        return _by_related(uuid, related[prefix], text)
+        return _by_related(uuid, related[prefix]) or _nothing(text)
     if searches.own and (found := searches.own(uuid)) is not None:
         return found
     if not prefix:
         for one in related.values():
-            if (found := _by_related(uuid, one, text)).wishes[0].column:
+            if (found := _by_related(uuid, one)) is not None:
                 return found
         if searches.tenants and tenant_number(text) is not None:
             return _by_tenant(text, searches)
     return Sought((Wish("pk", "pk", uuid),), f"The one with id {uuid}.") if uuid_key else None
 
 
-def _by_related(uuid: UUID, related: Related, text: str) -> Sought:
-    """Rows that name another one, by its tenant and its id: in each table that is an index."""
-    rows = apps.get_model(related.model)._default_manager.filter(pk=uuid)
-    tenant_id = rows.values_list("tenant_id", flat=True).first()
-    if tenant_id is None:
-        return _nothing(text)
-    wishes = (
-        Wish(related.what, related.column, uuid),
-        Wish("tenant", "tenant_id", int(tenant_id)),
-    )
-    return Sought(wishes, f"Those of {related.what} {uuid}.")
+def _by_related(uuid: UUID, related: Related) -> Sought | None:
+    wish = related.wish(uuid)
+    return Sought((wish,), f"Those of {related.what} {uuid}.") if wish else None
 
 
 def _by_number(text: str, uuid_key: bool) -> Sought | None:

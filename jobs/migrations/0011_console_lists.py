@@ -80,5 +80,9 @@ class Migration(migrations.Migration):
             model_name="deadletter",
             index=models.Index(F("reason"), NEWEST, name="deadletter_of_reason", condition=OPEN),
         ),
+        AddIndexConcurrently(
+            model_name="deadletter",
+            index=models.Index(fields=["work_id"], name="deadletter_work"),
+        ),
         migrations.RunPython(index_attempts, forget_attempts),
     ]
