@@ -37,6 +37,8 @@ from tenants.summary import TenantSummary, summary
 TENANT_HEADER = "Slipway-Tenant"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="slipway"'}
 _SLUG = re.compile(r"[a-z0-9-]{1,63}")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_GIVEN_UP = frozenset({TenantStatus.CLOSING, TenantStatus.CLOSED})
 _LONGEST_HEADER = 128  # A key has 49 characters; nothing longer is looked at.
 
 
@@ -213,9 +215,14 @@ class CallerView(LeanAPIView):
             raise problems.WrongKind("It needs a platform key.")
         if self.tenant_required:
             caller.tenant_ref  # noqa: B018 - it raises when nobody is named.
-        # The platform's keys reach its tenants in any state: to read, reopen or export them.
-        if caller.kind is CallerKind.TENANT and caller.tenant is not None:
+        if caller.tenant is None:
+            return
+        # The platform's keys reach its tenants in any state: to read, reopen or export them. What is
+        # given up takes nothing new: it would be deleted, or come after the purge and stay.
+        if caller.kind is CallerKind.TENANT:
             refuse_unless_active(caller.tenant)
+        elif self.tenant_required and method not in _SAFE and caller.tenant.status in _GIVEN_UP:
+            raise problems.TenantClosed
 
 
 def _bearer(request: HttpRequest) -> str | None:
