@@ -176,7 +176,7 @@ def _waiting(told: Told, drainers: Sequence[Drainer]) -> Iterable[Need]:
     if late:
         yield Need(
             "warn",
-            f"{count(late)} sign-ups are late",
+            "1 sign-up is late" if late == 1 else f"{count(late)} sign-ups are late",
             "A step failed and is tried again; the sign-up's page says which, and why.",
             links.works("onboarding", state="failed"),
         )
@@ -210,10 +210,14 @@ def _lanes(lanes: Lanes) -> Iterable[Need]:
             more = "+" if len(some) >= MOST_LANES else ""
             yield Need(
                 "warn",
-                f"{len(some)}{more} lanes are {what}",
+                f"{_lanes_are(len(some), more)} {what}",
                 f"{some[0].key}: {some[0].why}",
                 some[0].url if len(some) == 1 else links.lanes(),
             )
+
+
+def _lanes_are(many: int, more: str) -> str:
+    return "1 lane is" if many == 1 else f"{many}{more} lanes are"
 
 
 def _endpoints() -> Iterable[Need]:

@@ -45,9 +45,10 @@ update console_minute set made = greatest(made, %(made)s), traced = %(traced)s,
 where at = %(at)s and queue = %(queue)s
   and (made < %(made)s or traced <> %(traced)s or untraced <> %(untraced)s::jsonb)
 """
-_SOUND_OR_NOT = """
+_UNSOUND = """
 select distinct at from console_minute where at >= %s and traced < made order by at desc limit %s
 """
+_WRITTEN = "select distinct at from console_minute where at >= %s and at < %s"
 _MINUTES = """
 select queue, depth, oldest, made, traced, untraced, ended, took, busiest
 from console_minute where at >= %s and at < %s order by at
@@ -170,12 +171,12 @@ def _look_again(cursor: CursorWrapper, written: list[datetime]) -> list[datetime
     """
     if not written:
         return []
-    cursor.execute(_SOUND_OR_NOT, [written[-1] - DAY, UNSOUND])
+    cursor.execute(_UNSOUND, [written[-1] - DAY, UNSOUND])
     again = {at for (at,) in cursor.fetchall()}
-    for minute in written:
-        if minute + MINUTE == floor(minute + MINUTE, HOUR):
-            hours = (floor(minute, HOUR), floor(minute, HOUR) - DAY + HOUR)
-            again |= {hour + n * MINUTE for hour in hours for n in range(60)}
+    for hour in {floor(at, HOUR) for at in written if at + MINUTE == floor(at + MINUTE, HOUR)}:
+        for begin in (hour, hour - DAY + HOUR):
+            cursor.execute(_WRITTEN, [begin, begin + HOUR])
+            again |= {at for (at,) in cursor.fetchall()}
     again -= set(written)
     found = counting.made(cursor, sorted(again), MINUTE) if again else ()
     rows = [Row(m.at, m.queue, None, None, m.made, m.traced, m.lost) for m in found]
