@@ -1,6 +1,5 @@
 """Work and what came of it in the console: shown; replay and discard are services."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
@@ -40,10 +39,10 @@ class SoughtById(ReadOnlyAdmin):
 class WorkAdmin(ReadOnlyAdmin):
     """The works of a queue: what they have in common."""
 
-    list_display: Sequence[Any] = (
+    list_display: Any = (
         "id", "whose", "stands", "lane", "attempts", "due", "made", "said",
     )  # fmt: skip
-    list_filter: Sequence[Any] = (
+    list_filter: ClassVar[Any] = (
         choice("state", State.values), ByTenant, ByLane, ByAge,
     )  # fmt: skip
     searches = Searches(prefix="id", errors="last_error")

@@ -56,17 +56,17 @@ def work_link(queue: str, work_id: UUID, text: str = "") -> SafeString | str:
 
 def of_work(work: Work) -> list[Panel]:
     """Why it stands where it stands, what was tried, its letters, and who did what to it."""
-    of = queue_of(work)
+    of, tenant_id = queue_of(work), int(work.tenant_id or 0)  # It has one: the column is not null.
     if of is None:
         return []
     letters = list(
-        DeadLetter.objects.filter(tenant_id=work.tenant_id, queue=of.name, work_id=work.pk)
+        DeadLetter.objects.filter(tenant_id=tenant_id, queue=of.name, work_id=work.pk)
         .defer(*_BODIES)
         .order_by(NEWEST)[:FEW]
     )
     return [
         standing(of, work),
-        timeline(of.name, work.tenant_id, work.pk, letters=letters),
+        timeline(of.name, tenant_id, work.pk, letters=letters),
         *([letter_table("Dead letters", letters)] if letters else []),
         audit_trail(f"{of.name}:{work.pk}"),
     ]
@@ -77,7 +77,7 @@ def standing(of: Queue, work: Work) -> Panel:
     keys = [work.lane]
     if of.pace and of.model.destination:
         keys.append(str(getattr(work, of.model.destination)))
-    rows = Lane.objects.filter(tenant_id=work.tenant_id, key__in=keys)
+    rows = Lane.objects.filter(tenant_id=int(work.tenant_id or 0), key__in=keys)
     lanes = {lane.key: lane for lane in rows}
     pairs: list[tuple[str, Any]] = [("queue", of.name), ("state", mark(work.state))]
     pairs.append(("waits for", _waits_for(work, [lanes[key] for key in keys if key in lanes])))

@@ -136,7 +136,8 @@ class DeliveryAdmin(WorkAdmin):
 
 def _health(endpoint: Endpoint) -> Panel:
     """How its lane fares, and who holds it back."""
-    lane = Lane.objects.filter(tenant_id=endpoint.tenant_id, key=endpoint.lane).first()
+    rows = Lane.objects.filter(tenant_id=int(endpoint.tenant_id or 0), key=endpoint.lane)
+    lane = rows.first()
     if lane is None:
         return showing.facts("Health", [("lane", f"{endpoint.lane}: nothing to say of it")])
     pairs = [

@@ -61,9 +61,9 @@ class ReadOnlyAdmin(Acting):
         """Whether there is a search box; the search is ours."""
         return ("id",) if self.searches.help else ()
 
-    @property
-    def search_help_text(self) -> str:  # type: ignore[override]
-        return self.searches.help
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        self.search_help_text = self.searches.help
+        return super().get_changelist_instance(request)
 
     def get_walks(self) -> tuple[Walk, ...]:
         """Indexes, the most telling first; the last one leads through all there is."""
@@ -95,7 +95,7 @@ class ReadOnlyAdmin(Acting):
     @admin.display(description="tenant")
     def whose(self, row: Any) -> SafeString | str:
         named = getattr(row, "named", None) or names_of({row.tenant_id})
-        return named.of(row.tenant_id)  # type: ignore[no-any-return]
+        return named.of(row.tenant_id)
 
     @admin.display(description="state")
     def stands(self, row: Any) -> SafeString:
@@ -136,7 +136,10 @@ class ReadOnlyAdmin(Acting):
         if not self.has_view_permission(request, row):
             raise PermissionDenied
         if row is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
+            gone: HttpResponse = self._get_obj_does_not_exist_redirect(  # type: ignore[attr-defined]
+                request, self.opts, object_id
+            )
+            return gone
         self.gather([row])
         context = {
             **self.admin_site.each_context(request),
@@ -156,7 +159,7 @@ class ReadOnlyAdmin(Acting):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         """Django's would look for a form."""
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/change_form.html", context)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
