@@ -119,7 +119,8 @@ insert into jobs_job (id, tenant_id, lane, kind, max_attempts, state, due_at, cr
     last_error, finished_at, args)
   select slipway.uuid7(), case when mod(n, 50) = 0 then %(other)s else %(tenant)s end, 'crowd:1',
     'mail.send', 3, case when mod(n, 1000) = 0 then 'dead_letter' else 'succeeded' end, now(),
-    now() - make_interval(secs => %(crowd)s - n), '', now(), '{}' from generate_series(1, %(crowd)s) n;
+    now() - make_interval(secs => %(crowd)s - n), '', now(), '{}'
+  from generate_series(1, %(crowd)s) n;
 insert into webhooks_event (id, tenant_id, type)
   select slipway.uuid7(), %(tenant)s, 'crowd.ed' from generate_series(1, %(crowd)s) n;
 insert into webhooks_delivery (id, tenant_id, event_id, endpoint_id, lane, host, state,
