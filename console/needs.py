@@ -229,7 +229,9 @@ def _endpoints() -> Iterable[Need]:
         more = "+" if len(found) >= MOST_LANES else ""
         yield Need(
             "warn",
-            f"{len(found)}{more} endpoints are disabled",
+            "1 endpoint is disabled"
+            if len(found) == 1
+            else f"{len(found)}{more} endpoints are disabled",
             f"{host}: {why or 'by its owner'}",
             links.changelist(Endpoint),
         )

@@ -58,6 +58,8 @@ class ConsoleSite(AdminSite):
         from console import views
 
         own: list[URLPattern | URLResolver] = [
+            # Also for whom the second factor keeps out: Django's own asks for the permission first.
+            path("logout/", self.logout, name="logout"),
             path("second-factor/", views.SecondFactor.as_view(), name="second_factor"),
             path("operators/", self.admin_view(views.Operators.as_view()), name="operators"),
             path(

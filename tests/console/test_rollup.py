@@ -126,6 +126,7 @@ def test_what_was_under_way_at_the_minutes_end_is_counted_by_the_next_run(clean)
     assert minute(end - MINUTE).made == 1
 
 
+@pytest.mark.thorough
 def test_a_pause_is_made_good_up_to_a_day(clean):
     end = this_minute()
     rollup.roll_up(now=end - timedelta(hours=30))
@@ -223,7 +224,7 @@ def test_it_asks_a_few_statements_however_long_the_pause(clean, django_assert_ma
 
     end = this_minute()
     rollup.roll_up(now=end - timedelta(hours=10))
-    with django_assert_max_num_queries(60, connection=connections["operator"]):
+    with django_assert_max_num_queries(30, connection=connections["operator"]):
         rollup.roll_up(now=end)
 
 

@@ -1,0 +1,301 @@
+"""The console's door: lock-out, the second factor, and what a stranger learns at it."""
+
+import base64
+import re
+import time
+import uuid
+
+import psycopg
+import pytest
+from django.test import override_settings
+from django_otp.oath import totp
+
+from console import operators, second_factor
+from console.models import SecondFactor
+from console.roles import Role
+from tenants.models import AuditEntry, User
+from tests.people import PASSWORD, Browser, make_user
+from webhooks.secrets import decrypt
+
+LOGIN = "/console/login/?next=/console/"
+CODE = "/console/second-factor/"
+WHY = {"actor": "system:test", "reason": "a test"}
+locking = override_settings(AXES_ENABLED=True)
+asking = override_settings(SECOND_FACTOR=True)
+
+
+class Client(Browser):
+    """A browser with an address of its own."""
+
+    def __init__(self, address: str | None = None) -> None:
+        super().__init__()
+        self.client.defaults["REMOTE_ADDR"] = address or f"10.{uuid.uuid4().int % 250}.0.1"
+
+    def sign_in(self, email: str, password: str = PASSWORD):
+        return self.post(LOGIN, username=email, password=password)
+
+    def show(self, token: str):
+        return self.post(CODE, token=token)
+
+    def is_in(self) -> bool:
+        return self.get("/console/").status_code == 200
+
+
+def staff() -> User:
+    return make_user(staff=True)
+
+
+def code_of(user: User, *, steps: int = 0) -> str:
+    factor = SecondFactor.objects.using("operator").get(user_id=user.pk)
+    secret = base64.b32decode(decrypt(factor.secret))
+    return f"{totp(secret, t0=-30 * steps):06d}"
+
+
+def enrolled() -> tuple[User, list[str]]:
+    """An operator with a second factor, and their recovery codes."""
+    user = staff()
+    second_factor.begin(user=user)
+    codes = second_factor.confirm(user=user, token=code_of(user, steps=-1))
+    assert codes is not None
+    return user, codes
+
+
+def test_a_password_alone_opens_where_nothing_more_is_asked():
+    client = Client()
+    assert client.sign_in(staff().email).status_code == 302
+    assert client.is_in()
+
+
+@locking
+def test_five_wrong_passwords_shut_the_door_for_that_address_from_that_client():
+    user, client = staff(), Client("10.1.1.1")
+    for _ in range(5):
+        answer = client.sign_in(user.email, "wrong")
+    shut = client.sign_in(user.email.upper())  # However it is spelled.
+    assert shut.status_code == 429
+    assert shut.headers["Retry-After"] == "900"
+    assert not client.is_in()
+    assert answer.status_code in (200, 429)
+    # From elsewhere the same person comes in: nobody can shut out another.
+    assert Client("10.1.1.2").sign_in(user.email).status_code == 302
+    # And from there another person does.
+    assert Client("10.1.1.1").sign_in(staff().email).status_code == 302
+
+
+@locking
+def test_the_door_opens_again_after_a_while():
+    user, client = staff(), Client("10.1.2.1")
+    for _ in range(5):
+        client.sign_in(user.email, "wrong")
+    assert client.sign_in(user.email).status_code == 429
+    with psycopg_operator() as connection:
+        connection.execute(
+            "update axes_accessattempt set attempt_time = now() - interval '16 minutes'"
+        )
+    assert client.sign_in(user.email).status_code == 302
+
+
+def psycopg_operator() -> psycopg.Connection:
+    from tests.conftest import connect
+
+    return connect("slipway_operator")
+
+
+@locking
+def test_whoever_does_not_exist_is_shut_out_just_so():
+    real, nobody = staff().email, f"{uuid.uuid4().hex}@example.org"
+    seen = {}
+    for email in (real, nobody):
+        client = Client(f"10.2.{len(seen)}.1")
+        answers = [client.sign_in(email, "wrong") for _ in range(7)]
+        seen[email] = [(a.status_code, without_what_is_random(a, email)) for a in answers]
+    assert seen[real] == seen[nobody]
+
+
+def without_what_is_random(answer, email: str) -> str:
+    page = re.sub(r'name="csrfmiddlewaretoken" value="[^"]+"', "", answer.content.decode())
+    return page.replace(email, "…")
+
+
+@locking
+@override_settings(TRUSTED_PROXIES=["10.9.0.0/16"])
+def test_the_address_is_the_clients_and_not_the_proxys():
+    user, client = staff(), Client("10.9.0.1")
+    client.headers["X-Forwarded-For"] = "203.0.113.7"
+    for _ in range(5):
+        client.sign_in(user.email, "wrong")
+    assert client.sign_in(user.email).status_code == 429
+    client.headers["X-Forwarded-For"] = "203.0.113.8"
+    assert client.sign_in(user.email).status_code == 302
+    liar = Client("10.9.0.1")
+    liar.headers["X-Forwarded-For"] = "203.0.113.8, 203.0.113.7"  # Whoever lies, lies on the left.
+    assert liar.sign_in(user.email).status_code == 429
+
+
+@locking
+def test_a_tenants_members_sign_in_where_axes_has_no_business(tenant):
+    from tests.people import host_of
+
+    member, browser = make_user(tenant), Browser(host_of(tenant))
+    for _ in range(6):
+        assert browser.login(member, "wrong").status_code == 403
+    assert browser.login(member).status_code == 302
+    with psycopg_operator() as connection:
+        query = "select count(*) from axes_accessattempt where username = %s"
+        assert connection.execute(query, [member.email]).fetchone() == (0,)
+
+
+@pytest.mark.thorough
+def test_one_address_tries_so_many_and_no_more():
+    client = Client("10.3.1.1")
+    answers = [client.sign_in(f"{n}@example.org", "wrong").status_code for n in range(61)]
+    assert answers[:60] == [200] * 60
+    assert answers[60] == 429
+
+
+@asking
+def test_a_password_alone_opens_nothing_where_a_second_factor_is_asked():
+    user, _ = enrolled()
+    client = Client()
+    client.sign_in(user.email)
+    for path in ("/console/", "/console/jobs/job/", "/console/operators/"):
+        to_the_door = client.get(path).headers["Location"]
+        assert to_the_door.startswith("/console/login/")
+        assert client.get(to_the_door).headers["Location"].startswith(CODE)
+    assert client.post("/console/operators/", form=CODE, email="a@b.example").status_code == 302
+    assert client.show("000000").status_code == 403
+    assert not client.is_in()
+    assert client.post("/console/logout/", form=CODE).status_code == 200
+    assert "/console/login/" in client.get(CODE).headers["Location"]
+
+
+@asking
+def test_the_code_opens_and_only_once():
+    user, _ = enrolled()
+    client, token = Client(), code_of(user)
+    client.sign_in(user.email)
+    assert client.show(token).status_code == 302
+    assert client.is_in()
+    other = Client()
+    other.sign_in(user.email)
+    assert other.show(token).status_code == 403
+    assert not other.is_in()
+
+
+@asking
+def test_who_has_none_sets_one_up_and_gets_recovery_codes():
+    user, client = staff(), Client()
+    client.sign_in(user.email)
+    page = client.get(CODE).content.decode()
+    assert "<svg" in page
+    assert 'class="ink"' in page
+    key = re.search(r"<code>([A-Z2-7 ]+)</code>", page)[1].replace(" ", "")
+    assert client.show("123456").status_code == 403
+    answer = client.show(f"{totp(base64.b32decode(key)):06d}")
+    codes = re.findall(r"<code>([a-z2-9]{5}-[a-z2-9]{5})</code>", answer.content.decode())
+    assert len(set(codes)) == 10
+    assert client.is_in()
+    assert client.get(CODE).status_code == 302  # The key is shown to nobody again.
+    stored = SecondFactor.objects.using("operator").get(user_id=user.pk)
+    assert key not in stored.secret
+    assert not set(codes) & set(stored.recovery)
+
+
+@asking
+def test_a_recovery_code_opens_once():
+    user, codes = enrolled()
+    client = Client()
+    client.sign_in(user.email)
+    assert client.show(f" {codes[0].upper()} ").status_code == 302
+    assert client.is_in()
+    other = Client()
+    other.sign_in(user.email)
+    assert other.show(codes[0]).status_code == 403
+
+
+@asking
+def test_wrong_codes_make_whoever_guesses_wait():
+    user, _ = enrolled()
+    client = Client()
+    client.sign_in(user.email)
+    for _ in range(3):
+        client.show("000000")
+    assert client.show(code_of(user)).status_code == 403  # Right, and too soon.
+    factor = SecondFactor.objects.using("operator").get(user_id=user.pk)
+    assert factor.throttling_failure_count >= 1
+
+
+@asking
+def test_a_reset_asks_for_a_new_one_and_ends_what_was_open():
+    user, _ = enrolled()
+    client = Client()
+    client.sign_in(user.email)
+    client.show(code_of(user))
+    assert client.is_in()
+    assert operators.reset_second_factor(user=user, **WHY)
+    assert not client.is_in()
+    assert 'class="ink"' in client.get(CODE).content.decode()
+    entry = AuditEntry.objects.using("operator").get(
+        target=f"user:{user.pk}", action="operator.second_factor_reset"
+    )
+    assert (entry.actor, entry.reason) == tuple(WHY.values())
+
+
+@asking
+def test_it_goes_on_where_they_were_on_the_way_to_and_nowhere_else():
+    user, _ = enrolled()
+    for target, lands in (
+        ("https://evil.example/console/", "/console/"),
+        ("//evil.example/console/", "/console/"),
+        ("/console/jobs/job/", "/console/jobs/job/"),
+    ):
+        client = Client()
+        client.sign_in(user.email)
+        SecondFactor.objects.using("operator").update(last_step=0)
+        answer = client.post(CODE, token=code_of(user), next=target)
+        assert answer.headers["Location"] == lands
+
+
+@asking
+def test_a_stranger_sees_no_second_factor_page():
+    assert "/console/login/" in Client().get(CODE).headers["Location"]
+
+
+def test_the_app_role_reads_nothing_of_the_door(app_connection):
+    for table in ("console_secondfactor", "console_minute", "axes_accessattempt", "axes_accesslog"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            app_connection.execute(f"select * from {table}")
+
+
+def test_statistics_read_no_secrets(superuser):
+    query = "select has_table_privilege('slipway_analytics', 'console_secondfactor', 'select')"
+    assert superuser.execute(query).fetchone() == (False,)
+
+
+def test_signing_in_is_written_down():
+    user, client = make_user(staff=True), Client()
+    client.sign_in(user.email)
+    rows = AuditEntry.objects.using("operator").filter(
+        actor=f"operator:{user.pk}", action="operator.signed_in"
+    )
+    assert rows.count() == 1
+
+
+def test_a_code_of_the_next_half_minute_is_taken_and_one_of_two_later_is_not():
+    user = staff()
+    factor = second_factor.begin(user=user)
+    while time.time() % 30 > 28:  # The steps below must be of one half minute.
+        time.sleep(0.2)
+    assert second_factor.confirm(user=user, token=code_of(user, steps=3)) is None
+    assert second_factor.confirm(user=user, token=code_of(user, steps=1)) is not None
+    assert factor.user.pk == user.pk
+
+
+def test_a_viewer_enrols_like_everybody():
+    made = operators.add(email=f"{uuid.uuid4().hex}@example.org", role=Role.VIEWER, **WHY)
+    with asking:
+        client = Client()
+        client.sign_in(made.user.email, made.password)
+        client.get(CODE)
+        assert client.show(code_of(made.user)).status_code == 200
+        assert client.is_in()
