@@ -45,13 +45,14 @@ def run(claim: Claim) -> Outcome:
 
 def _stretch(way: Way) -> Outcome:
     ends_at = time.monotonic() + STRETCH
-    while time.monotonic() < ends_at:
+    while True:
         delay = _PHASES[Phase(way.move.phase)](way)
         if way.move.finished_at is not None:
             return Succeeded()
         if delay > 0:
-            return Snooze(delay, "The old home is kept for a while.")
-    return Snooze(0.0, "there is more to do")
+            return Snooze(delay, "the old home is kept for a while")
+        if time.monotonic() > ends_at:
+            return Snooze(0.0, "there is more to do")
 
 
 def _way(claim: Claim) -> Way | None:
@@ -113,17 +114,18 @@ def _copy(way: Way) -> float:
             copied = sum(
                 copying.copy(cursor, way, shape, after=None, limit=None)[0] for shape in order[at]
             )
-            last = None
+            ended, last = True, None
         else:
             copied, last = copying.copy(
                 cursor, way, order[at][0], after=way.move.place, limit=option("chunk")
             )
-        ended = last is None
+            # Not when there is nothing left: a busy tenant always has one more.
+            ended = copied < option("chunk")
         over = ended and at + 1 == len(order)
         way.write(
             phase=Phase.VERIFY if over else Phase.COPY,
             table=heads[at] if not ended else "" if over else heads[at + 1],
-            place=last,
+            place=None if ended else last,
             rows_done=F("rows_done") + copied,
             changes=F("changes") + changes,
         )

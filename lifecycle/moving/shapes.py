@@ -85,9 +85,13 @@ def digest(shapes: Mapping[str, Shape]) -> str:
 def units(shapes: Mapping[str, Shape]) -> list[list[Shape]]:
     """The tables in the order in which they are copied: whatever a row points at goes before it.
 
-    What is in one list is copied in one transaction, since its rows may point at one another.
+    What is in one list is copied in one transaction, since its rows may point at one another. The
+    order is the same in every process.
     """
-    graph = {name: set(shape.parents) & (set(shapes) - {name}) for name, shape in shapes.items()}
+    graph = {
+        name: [parent for parent in sorted(shape.parents) if parent in shapes and parent != name]
+        for name, shape in sorted(shapes.items())
+    }
     try:
         return [[shapes[name]] for name in TopologicalSorter(graph).static_order()]
     except CycleError:

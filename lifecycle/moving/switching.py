@@ -16,7 +16,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Coalesce
 from psycopg import sql
 
-from lifecycle.errors import MoveFailed
+from lifecycle.errors import MoveDelayed, MoveFailed
 from lifecycle.models import Phase
 from lifecycle.moving import checking, copying
 from lifecycle.moving.shapes import Shape
@@ -29,38 +29,56 @@ from tenants.states import Home
 
 SHORT = 200  # Changes: few enough to be copied while writers wait.
 MANY = 100_000  # Rows: more are compared by what was written since they were compared in full.
-_PATIENCE = (1, 2, 4, 8)  # Seconds to wait for writers, try by try.
+_PATIENCE = (1.0, 2.0, 4.0, 8.0)  # Seconds to wait for writers, try by try.
 
 
 def switch(way: Way, shapes: Sequence[Shape], reach: copying.Reach) -> None:
     """Move the tenant. Raises MoveDelayed when writers hold it up, MoveFailed, LeaseLost."""
     began_at = time.monotonic()
+    try:
+        with briefly(), fenced(way) as cursor:
+            _lock(cursor, way)
+            changes = copying.catch_up(cursor, way, shapes, reach)
+            checks = _compared(cursor, way, shapes)
+            _carry_sequences_on(cursor, way, shapes)
+            _lead(way)
+            way.write(
+                phase=Phase.KEEP,
+                moved_at=ClockTimestamp(),
+                checks=checks,
+                changes=F("changes") + changes,
+                refused_ms=_refused_since(began_at),
+                error="",
+            )
+    except MoveDelayed as delay:
+        with fenced(way):  # It cost writers as much.
+            way.write(refused_ms=_refused_since(began_at), error=str(delay))
+        raise
+    services.forget(way.tenant_id, door=Door())
+
+
+def _lock(cursor: Any, way: Way) -> None:
+    """Wait for the writers that are under way; the others are refused from here on."""
     attempt = way.claim.attempt if way.claim else 1
     patience = _PATIENCE[min(attempt, len(_PATIENCE)) - 1]
-    with briefly(), fenced(way) as cursor:
-        cursor.execute(f"set local lock_timeout = '{patience}s'")
-        cursor.execute(
-            "select pg_advisory_xact_lock(hashtextextended('slipway move ' || %s::bigint, 0))",
-            [way.tenant_id],
-        )
-        changes = copying.catch_up(cursor, way, shapes, reach)
-        checks = way.move.checks
-        if sum(check["rows"] for check in checks.values()) <= MANY:
-            checks = checking.whole(cursor, way, shapes)
-        else:
-            checking.fresh(cursor, way, shapes, horizon=way.move.horizon)
-        _carry_sequences_on(cursor, way, shapes)
-        _lead(way)
-        refused_ms = int((time.monotonic() - began_at) * 1000)
-        way.write(
-            phase=Phase.KEEP,
-            moved_at=ClockTimestamp(),
-            checks=checks,
-            changes=F("changes") + changes,
-            refused_ms=Coalesce(F("refused_ms"), Value(0)) + refused_ms,
-            error="",
-        )
-    services.forget(way.tenant_id, door=Door())
+    cursor.execute(f"set local lock_timeout = {int(patience * 1000)}")
+    cursor.execute(
+        "select pg_advisory_xact_lock(hashtextextended('slipway move ' || %s::bigint, 0))",
+        [way.tenant_id],
+    )
+
+
+def _compared(cursor: Any, way: Way, shapes: Sequence[Shape]) -> checking.Checks:
+    checks: checking.Checks = way.move.checks
+    if sum(check["rows"] for check in checks.values()) <= MANY:
+        return checking.whole(cursor, way, shapes)
+    checking.fresh(cursor, way, shapes, horizon=way.move.horizon)
+    return checks
+
+
+def _refused_since(began_at: float) -> Any:
+    milliseconds = int((time.monotonic() - began_at) * 1000)
+    return Coalesce(F("refused_ms"), Value(0)) + milliseconds
 
 
 def _lead(way: Way) -> None:

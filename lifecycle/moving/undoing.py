@@ -3,6 +3,8 @@
 After its switch a move is finished, whatever becomes of its job.
 """
 
+from contextlib import suppress
+
 from django.db.models.functions import Now
 
 from jobs.models import Job
@@ -24,7 +26,8 @@ def halt(way: Way, *, why: str) -> None:
     with fenced(way):
         way.write(phase=Phase.PREPARE, error=why[:500], place=None, table="")
     capture.disarm(way.tenant_id)
-    homes.empty(way)
+    with suppress(MoveFailed):  # What is in the way is not ours, or lived in.
+        homes.empty(way)
 
 
 def abandon(way: Way) -> None:
