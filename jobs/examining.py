@@ -126,7 +126,9 @@ def look_at_lanes() -> Iterator[Finding]:
 def look_at_gate() -> Iterator[Finding]:
     """Whether drainers wait for somebody after a restore."""
     gate = Gate.objects.using(OPERATOR).filter(pk=GATE).first()
-    if gate is not None and gate.held_since is not None:
+    if gate is None:
+        yield fail("jobs_gate has no row: drainers claim nothing.", "Is a restore under way?")
+    elif gate.held_since is not None:
         yield fail(
             f"Drainers wait since {gate.held_since:%Y-%m-%d %H:%M:%S} UTC: {gate.held_why}.",
             "Say to which moment it was restored: manage.py restored --since MOMENT --dry-run, and"

@@ -55,6 +55,7 @@ THOROUGH = {
     "chaos/test_drain.py",
     "chaos/test_postgres.py",
     "chaos/test_redis.py",
+    "chaos/test_restore.py",
     "chaos/test_shipwreck.py",
     "config/test_embedded.py",
     "config/test_every_route.py",

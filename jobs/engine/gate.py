@@ -24,11 +24,7 @@ from jobs.engine.memory import Memory
 log = structlog.get_logger(__name__)
 
 # Its first user names the database and the place where it was found.
-NAMED = """
-insert into jobs_gate (id, lineage) values (1, gen_random_uuid())
-on conflict (id) do update set lineage = coalesce(jobs_gate.lineage, excluded.lineage)
-  where jobs_gate.lineage is null
-"""
+NAMED = "update jobs_gate set lineage = gen_random_uuid() where id = 1 and lineage is null"
 LINEAGE = "select lineage from jobs_gate where id = 1"
 # Without the right to ask, whoever restores by a dump must say so.
 SERVER = """
@@ -67,6 +63,8 @@ class Standing(NamedTuple):
 async def look(connection: AsyncConnection[Any], memory: Memory) -> Standing:
     """Look whether the database went back in time, and shut the gate if so."""
     memory.lineage = await _lineage(connection)
+    if memory.lineage is None:  # It is being restored at this moment.
+        return Standing(held=True, went_back=False)
     # Before the database is asked: what was committed since, it knows.
     remembered = await asyncio.to_thread(memory.recall)
     cursor = await connection.execute(STANDS)
@@ -93,18 +91,17 @@ async def shut(
     await connection.execute(SHUT, values)
 
 
-async def _lineage(connection: AsyncConnection[Any]) -> UUID:
-    while True:
-        cursor = await connection.execute(LINEAGE)
-        if (row := await cursor.fetchone()) and row[0] is not None:
-            return UUID(str(row[0]))
-        await connection.execute(NAMED)
+async def _lineage(connection: AsyncConnection[Any]) -> UUID | None:
+    """The database's name, given by its first drainer; None while there is no gate."""
+    await connection.execute(NAMED)
+    row = await (await connection.execute(LINEAGE)).fetchone()
+    return None if row is None else UUID(str(row[0]))
 
 
 class Keeper:
     """One drainer's part: it looks with each connection, and remembers what it claimed."""
 
-    RECENT = 10_000  # Leases: those of the last minutes at the least.
+    RECENT = 50_000  # Leases: those of the last seconds at the least, which a standby may lack.
 
     def __init__(self, on_death: Callable[[str], None]) -> None:
         self.memory = Memory()
@@ -141,9 +138,8 @@ class Keeper:
 
     def received(self, leases: Iterable[int]) -> None:
         """These were claimed, and the claim's answer came."""
-        for lease in leases:
-            self._received[lease] = None
-            self.memory.note(lease)
+        self._received |= (received := dict.fromkeys(leases))
+        self.memory.note(max(received, default=0))
         while len(self._received) > self.RECENT:
             del self._received[next(iter(self._received))]
 

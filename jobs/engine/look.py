@@ -35,7 +35,7 @@ exists (select 1 from jobs_drainer where dead_at is not null
         or beat_at < clock_timestamp() - interval '{stale} seconds'),
 (select count(*) from jobs_drainer where dead_at is null
  and beat_at >= clock_timestamp() - interval '{stale} seconds'),
-exists (select 1 from jobs_gate where id = 1 and held_since is not null),
+not exists (select 1 from jobs_gate where id = 1 and held_since is null),
 (select greatest(coalesce(max(lease), 0), (select g.lease from jobs_gate g where g.id = 1))
  from jobs_drainer)"""
 

@@ -13,10 +13,11 @@ NO_LIMIT = 2**31 - 1
 LEARNT_SECONDS = 600  # For so long what was learnt of a place is where others begin.
 PATIENCE = 30  # Seconds that a retry or a replay lets others' first tries go before it.
 
-# Neither does a drainer that is dead claim anything, nor anyone while the gate is shut.
+# Neither does a drainer that is dead claim anything, nor anyone while the gate is shut, or is not
+# there: while a dump is being restored.
 ALIVE = """
   select d.id from jobs_drainer d where d.id = %(drainer)s and d.dead_at is null
-    and not exists (select 1 from jobs_gate where id = 1 and held_since is not null) for share of d
+    and exists (select 1 from jobs_gate where id = 1 and held_since is null) for share of d
 """
 
 # The drainer's row has the lease with the works that bear it: by that it is known whether the

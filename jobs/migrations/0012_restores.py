@@ -24,7 +24,7 @@ create trigger keep_lease after delete on jobs_drainer
 -- For /readyz, as the app role.
 create function slipway.gate_held() returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$ select exists (select 1 from public.jobs_gate where held_since is not null) $$;
+as $$ select not exists (select 1 from public.jobs_gate where id = 1 and held_since is null) $$;
 revoke all on function slipway.gate_held() from public;
 grant execute on function slipway.gate_held() to slipway_app, slipway_operator;
 
