@@ -26,8 +26,12 @@ from tests.console.operators import (
     sign_up,
     signed_in,
 )
+from tests.onboarding.test_browser import CHROMIUM, web
+from tests.people import PASSWORD, make_user
 from tests.webhooks.ears import listen, publish_in
 from webhooks.models import Delivery
+
+__all__ = ["web"]  # A fixture.
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = {
@@ -279,3 +283,44 @@ def test_an_attempt_is_found_by_its_id_alone(console, delivery):
 )
 def test_a_page_that_is_none_leads_back(console, key):
     assert console.get(f"/console/jobs/attempt/{key}/change/").status_code == 302
+
+
+# ---- In a real browser ----
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed.")
+def test_no_stored_script_runs_and_the_command_can_be_copied(web, delivery):
+    from playwright.sync_api import sync_playwright
+
+    text = "".join(HOSTILE.values())
+    one = attempt(delivery, "deliveries", error=text, **exchange(text))
+    staff = make_user(staff=True)
+    said: list[str] = []
+    base = f"http://127.0.0.1:{web}/console"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("console", lambda line: said.append(line.text) if "Policy" in line.text else None)
+        page.goto(f"{base}/login/")
+        page.fill("#id_username", staff.email)
+        page.fill("#id_password", PASSWORD)
+        page.click("[type=submit]")
+        page.goto(f"{base}/jobs/attempt/{one.pk}/change/")
+        sides = [side.bounding_box() for side in page.locator(".side").all()]
+        assert sides[0]["y"] == sides[1]["y"]  # Side by side.
+        assert "<script>alert(1)</script>" in page.locator(".side").nth(1).inner_text()
+        page.click("button[data-copy=curl]")
+        page.get_by_role("button", name="Copied").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.locator("#curl").text_content()
+        page.goto(f"{base}/webhooks/delivery/")
+        page.wait_for_selector("#changelist")
+        page.set_viewport_size({"width": 360, "height": 700})
+        page.goto(f"{base}/jobs/attempt/{one.pk}/change/")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        browser.close()
+    assert said == []
