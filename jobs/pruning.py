@@ -6,7 +6,7 @@ idempotency key rest on. Apps add sorts of their own in SLIPWAY["PRUNED"]. What 
 attempts, whose partitions go at an age of their own (jobs.partitions).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,8 +89,11 @@ def prunable(sort: Sort) -> int:
         return int(cursor.fetchone()[0])
 
 
-def prune(sort: Sort) -> int:
-    """Delete the rows of this sort that are old enough, batch by batch; says how many."""
+def prune(sort: Sort, *, tell: Callable[[int], None] = lambda pruned: None) -> int:
+    """Delete the rows of this sort that are old enough, batch by batch; says how many.
+
+    `tell` hears of each batch.
+    """
     values: dict[str, Any] = {"before": _before(sort), "most": AT_ONCE}
     pruned = 0
     while True:
@@ -98,6 +101,7 @@ def prune(sort: Sort) -> int:
             cursor.execute(sort.statement, values)
             count = int(cursor.rowcount)
         pruned += count
+        tell(count)
         if count < AT_ONCE:
             return pruned
 

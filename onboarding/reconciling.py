@@ -34,13 +34,13 @@ def compare(*, tenant_id: int | None = None) -> list[Finding]:
     return found + [one for one in orphans if tenant_id is None or one.tenant_id == tenant_id]
 
 
-def mend(finding: Finding, *, actor: str, remove_orphans: bool = False) -> bool:
+def mend(finding: Finding, *, actor: str, reason: str = "", remove_orphans: bool = False) -> bool:
     """Have it put right; says whether it is being. Orphans hold somebody's data: only when told."""
     if finding.what == "missing":
-        _make_again(finding, actor=actor)
+        _make_again(finding, actor=actor, reason=reason)
         return True
     if remove_orphans:
-        _remove(finding, actor=actor)
+        _remove(finding, actor=actor, reason=reason)
     return remove_orphans
 
 
@@ -93,7 +93,7 @@ def _belongs_to_somebody(number: int) -> bool:
         return sign_ups.exclude(state__in=RELEASED).exists()
 
 
-def _make_again(finding: Finding, *, actor: str) -> None:
+def _make_again(finding: Finding, *, actor: str, reason: str) -> None:
     with as_operator(), transaction.atomic(using="operator"):
         request_id = PendingOnboarding.objects.get(tenant_id=finding.tenant_id).pk
         enqueue(
@@ -102,22 +102,23 @@ def _make_again(finding: Finding, *, actor: str) -> None:
             args={"request_id": str(request_id), "step": finding.step},
             using="operator",
         )
-        _record(finding, "resource.restored", actor)
+        _record(finding, "resource.restored", actor, reason)
 
 
-def _remove(finding: Finding, *, actor: str) -> None:
+def _remove(finding: Finding, *, actor: str, reason: str) -> None:
     if finding.step == "schema":
         schemas.drop_schema(finding.name)
     else:
         files.remove(finding.name)
-    _record(finding, "resource.orphan_removed", actor)
+    _record(finding, "resource.orphan_removed", actor, reason)
 
 
-def _record(finding: Finding, action: str, actor: str) -> None:
+def _record(finding: Finding, action: str, actor: str, reason: str) -> None:
     audit.record(
         actor=actor,
         action=action,
         target=f"{finding.step}:{finding.name}"[:100],
         tenant_id=finding.tenant_id,
+        reason=reason,
         using="operator",
     )

@@ -1,8 +1,6 @@
 """What `manage.py replay` and `manage.py discard` have in common: count, confirm, do, tell."""
 
-import getpass
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from config.terminal import HelpFormatter, ShowsExamples, confirm, printable
+from config.terminal import HelpFormatter, Progress, ShowsExamples, actor, confirm, printable
 from jobs import replaying
 from jobs.choosing import OPERATOR, Choice, choice
 from jobs.models import Replay
@@ -118,21 +116,15 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             ]
 
     def _wait(self, replays: Sequence[Replay], total: int, options: dict[str, Any]) -> None:
-        while any(replay.finished_at is None for replay in replays):
-            time.sleep(LOOK)
-            for replay in replays:
-                replay.refresh_from_db(using=OPERATOR)
-            if stuck := replaying.stuck(replays, using=OPERATOR):
-                raise CommandError(f"{len(stuck)} are stuck: replay their jobs, --lane replays.")
-            self._show(sum(replay.done + replay.skipped for replay in replays), total, options)
-        if sys.stderr.isatty() and not options["json"]:
-            self.stderr.write("")
-
-    def _show(self, done: int, total: int, options: dict[str, Any]) -> None:
-        if sys.stderr.isatty() and not options["json"]:
-            width = 30 * done // max(1, total)
-            self.stderr.write(f"\r[{'#' * width:<30}] {done}/{total}", ending="")
-            self.stderr.flush()
+        with Progress(total, hidden=options["json"]) as bar:
+            while any(replay.finished_at is None for replay in replays):
+                time.sleep(LOOK)
+                for replay in replays:
+                    replay.refresh_from_db(using=OPERATOR)
+                if stuck := replaying.stuck(replays, using=OPERATOR):
+                    said = f"{len(stuck)} are stuck: replay their jobs, --lane replays."
+                    raise CommandError(said)
+                bar.to(sum(replay.done + replay.skipped for replay in replays))
 
     def _tell(
         self, options: dict[str, Any], counted: Counted, replays: Sequence[Replay], said: str
@@ -158,8 +150,3 @@ class ResolutionCommand(ShowsExamples, BaseCommand):
             ],
         }
         self.stdout.write(json.dumps(answer))
-
-
-def actor() -> str:
-    """Who acts: whoever is logged in at this machine."""
-    return f"system:terminal:{getpass.getuser()}"[:100]

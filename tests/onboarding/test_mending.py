@@ -66,7 +66,7 @@ def test_it_finds_what_belongs_to_nobody_and_removes_it_only_when_told(operator)
     assert sorted(f["step"] for f in looked["findings"]) == ["schema", "storage"]
     assert (looked["mended"], looked["exit"]) == (0, 3)
     assert world.traces(operator, number) == {"schema": 1, "files": 2}
-    assert reconcile(number, "--remove-orphans")["mended"] == 2
+    assert reconcile(number, "--remove-orphans", "--reason", "a test")["mended"] == 2
     assert world.traces(operator, number) == {}
 
 

@@ -1,14 +1,12 @@
 """manage.py customers: a tenant's customers from a file, and into one."""
 
-import getpass
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.terminal import ShowsExamples, printable
+from config.terminal import Progress, ShowsExamples, actor, printable
 from customers.errors import BadFile
 from customers.exporting import record, write
 from customers.loading import Loaded, load
@@ -59,31 +57,28 @@ class Command(ShowsExamples, BaseCommand):
                 rows = write(file, format)
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
-        record(actor=_actor(), target="customers", format=format)
+        record(actor=actor(), target="customers", format=format)
         told = json.dumps({"rows": rows}) if options["json"] else f"{rows} customers"
         self.stdout.write(told)
 
     def _import(self, path: Path, format: Import.Format, options: dict[str, Any]) -> None:
         try:
-            with path.open("rb") as file:
-                size = path.stat().st_size
+            with path.open("rb") as file, Progress(100, hidden=options["json"]) as bar:
+                size = max(1, path.stat().st_size)
                 loaded = load(
                     file=file,
                     format=format,
-                    actor=_actor(),
+                    actor=actor(),
                     dry_run=options["dry_run"],
-                    tell=lambda so_far: self._progress(so_far, size, options),
+                    tell=lambda so_far: bar.to(
+                        100 * so_far.place // size, f"per cent, {so_far.read} rows"
+                    ),
                 )
         except OSError as error:
             raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
         except BadFile as problem:
             raise CommandError(f"{path} cannot be imported: {reason_of(problem)}") from None
         self._tell(loaded, options)
-
-    def _progress(self, loaded: Loaded, size: int, options: dict[str, Any]) -> None:
-        if sys.stderr.isatty() and not options["json"]:
-            share = 100 * loaded.place // max(1, size)
-            self.stderr.write(f"\r{share} % {loaded.read} rows", ending="")
 
     def _tell(self, loaded: Loaded, options: dict[str, Any]) -> None:
         if options["json"]:
@@ -101,8 +96,3 @@ def _summary(loaded: Loaded, *, dry_run: bool) -> str:
         return f"{loaded.read - loaded.rejected} of {loaded.read} rows are fine; none was written."
     counts = loaded.written._asdict() | {"rejected": loaded.rejected}
     return f"{loaded.read} rows: " + ", ".join(f"{many} {name}" for name, many in counts.items())
-
-
-def _actor() -> str:
-    """Who sits at the terminal, by the name that the machine knows."""
-    return f"system:terminal:{getpass.getuser()}"[:100]

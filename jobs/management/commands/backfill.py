@@ -1,7 +1,6 @@
 """manage.py backfill KIND: give the tenants that exist what was added later."""
 
 import json
-import sys
 from argparse import ArgumentParser
 from typing import Any, Protocol
 
@@ -9,8 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
-from config.terminal import HelpFormatter, ShowsExamples, confirm, printable
-from jobs.management.resolution import actor
+from config.terminal import HelpFormatter, Progress, ShowsExamples, actor, confirm
 
 
 class Backfill(Protocol):
@@ -67,13 +65,10 @@ class Command(ShowsExamples, BaseCommand):
             if not options["reason"].strip():
                 raise CommandError("Say why with --reason: the audit trail keeps it.")
             confirm(f"{len(found)} to fill.", yes=options["yes"])
-            for done, word in enumerate(backfill.fill(found, options, actor=actor()), start=1):
-                self._show(done, len(found), word, options)
+            with Progress(len(found), hidden=options["json"]) as bar:
+                for done, word in enumerate(backfill.fill(found, options, actor=actor()), start=1):
+                    bar.to(done, str(word))
         self._tell(len(found), done, options)
-
-    def _show(self, done: int, count: int, word: str, options: dict[str, Any]) -> None:
-        if sys.stderr.isatty() and not options["json"]:
-            self.stderr.write(f"\r{done}/{count} {printable(word):<45}", ending="")
 
     def _tell(self, count: int, done: int, options: dict[str, Any]) -> None:
         if options["json"]:

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.terminal import ShowsExamples
+from config.terminal import Progress, ShowsExamples, actor
 from onboarding import reconciling
 
 
@@ -18,9 +18,9 @@ class Command(ShowsExamples, BaseCommand):
     examples = """
   manage.py reconcile --dry-run
   manage.py reconcile --tenant 42
-  manage.py reconcile --remove-orphans --json
+  manage.py reconcile --remove-orphans --reason "left by the crash of May" --json
 """
-    exit_codes = "0 they agree, or were made to; 3 they differ and were left so."
+    exit_codes = "0 they agree, or were made to; 1 refused; 3 they differ and were left so."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="Look, and change nothing.")
@@ -28,11 +28,12 @@ class Command(ShowsExamples, BaseCommand):
         parser.add_argument(
             "--remove-orphans", action="store_true", help="Delete what belongs to no tenant."
         )
+        parser.add_argument("--reason", default="", help="Why: the audit trail keeps it.")
         parser.add_argument("--tenant", type=int, help="Look at the tenant of this number alone.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         findings = reconciling.compare(tenant_id=options["tenant"])
-        mended = 0 if options["dry_run"] else self._mend(findings, options["remove_orphans"])
+        mended = 0 if options["dry_run"] else self._mend(findings, options)
         if options["json"]:
             listed = [finding._asdict() for finding in findings]
             self.stdout.write(json.dumps({"findings": listed, "mended": mended}))
@@ -43,8 +44,18 @@ class Command(ShowsExamples, BaseCommand):
         if len(findings) > mended:
             raise SystemExit(3)
 
-    def _mend(self, findings: list[reconciling.Finding], remove_orphans: bool) -> int:
-        return sum(
-            reconciling.mend(finding, actor="system:reconcile", remove_orphans=remove_orphans)
-            for finding in findings
-        )
+    def _mend(self, findings: list[reconciling.Finding], options: dict[str, Any]) -> int:
+        reason = options["reason"].strip()
+        if options["remove_orphans"] and not reason:
+            raise CommandError("Say why with --reason: what is removed is somebody's data.")
+        mended = 0
+        with Progress(len(findings), hidden=options["json"]) as bar:
+            for finding in findings:
+                mended += reconciling.mend(
+                    finding,
+                    actor=actor(),
+                    reason=reason,
+                    remove_orphans=options["remove_orphans"],
+                )
+                bar.step(1, finding.name)
+        return mended
