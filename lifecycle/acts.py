@@ -113,6 +113,7 @@ PEOPLE = (
         means="The account, its sessions, its memberships and what else has its address are erased"
         " for good. The audit trail keeps no personal data of it.",
         do=_erase,
+        form=Person,
         fits=lambda user: not user.is_staff,
         refusals=_REFUSALS,
         many=False,

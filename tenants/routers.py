@@ -9,6 +9,7 @@ from django.conf import settings
 from django_tenants.routers import TenantSyncRouter
 
 _as_operator: ContextVar[bool] = ContextVar("as_operator", default=False)
+_lent: ContextVar[bool] = ContextVar("lent", default=False)
 
 
 @contextmanager
@@ -29,12 +30,23 @@ def as_operator() -> Iterator[None]:
 
 @contextmanager
 def as_app() -> Iterator[None]:
-    """The other way round, inside as_operator(): what a tenant's own services do, under RLS."""
+    """What an operator does by a tenant's own services: as the app role again, under RLS.
+
+    Inside as_operator(), on the console's behalf alone: the audit trail names the operator, which
+    the app role by itself may not (tenants.audit).
+    """
+    lent = _lent.set(is_operator())
     token = _as_operator.set(False)
     try:
         yield
     finally:
         _as_operator.reset(token)
+        _lent.reset(lent)
+
+
+def is_lent() -> bool:
+    """Whether the running code is inside as_app(), for an operator."""
+    return _lent.get()
 
 
 def is_operator() -> bool:

@@ -22,9 +22,6 @@ _STANDING = (
 class Because(forms.Form):
     """What every act asks. An act that must know more has a form that inherits this one."""
 
-    template_name = "console/act_form.html"
-    required_css_class = "required"
-
     reason = forms.CharField(
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 3}),

@@ -33,4 +33,5 @@ class Migration(migrations.Migration):
             ),
         ),
         run_file("life.sql", undo=(HERE / "life_undo.sql").read_text(encoding="utf-8")),
+        run_file("vouched.sql", undo="drop function slipway.record_for_operator"),
     ]

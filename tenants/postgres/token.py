@@ -31,3 +31,8 @@ def sign(key: bytes, *, tenant_id: int, expires_at: int, pid: int) -> str:
     message = f"{tenant_id}.{expires_at}.{pid}.{key_id(key)}"
     mac = hmac.new(key, message.encode(), hashlib.sha256).hexdigest()
     return f"{message}.{mac}"
+
+
+def vouch(key: bytes, entry: str) -> str:
+    """The MAC of an audit entry for slipway.record_for_operator. No context begins as it does."""
+    return hmac.new(key, b"audit." + entry.encode(), hashlib.sha256).hexdigest()
