@@ -41,7 +41,7 @@ def work(queue: str, key: Any) -> str:
 
 def letters(**wanted: Any) -> str:
     """Open dead letters."""
-    return changelist(DeadLetter, resolved=True, **wanted)
+    return changelist(DeadLetter, resolved="no", **wanted)
 
 
 def lanes(**wanted: Any) -> str:

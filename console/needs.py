@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.db import connections
 from django.db.models import Q
 
+from config.admin.paging import NEWEST
 from console import links
 from console.reading import Told
 from console.words import count, lasting
@@ -80,16 +81,14 @@ class Letters:
 
 
 def lanes(now: datetime) -> Lanes:
-    """Lanes that are paused or failing; by the index lane_ailing."""
-    ailing = (
-        Q(operator_paused_until__gt=now)
-        | Q(paused_until__gt=now)
-        | Q(failing_since__isnull=False, failures__gte=FAILING)
-    )
-    found = Lane.objects.using(OPERATOR).filter(ailing).order_by("-failures", "id")[:MOST_LANES]
+    """Lanes that are paused or failing, the newest; by the indexes lane_paused and lane_failing."""
+    every = Lane.objects.using(OPERATOR).order_by(NEWEST)
+    held = every.filter(Q(operator_paused_until__gt=now) | Q(paused_until__gt=now))
+    ailing = every.filter(failing_since__isnull=False, failures__gte=FAILING)
+    found = held[:MOST_LANES].union(ailing[:MOST_LANES])
     paused: list[LaneShown] = []
     slow: list[LaneShown] = []
-    for lane in found:
+    for lane in sorted(found, key=lambda lane: (-lane.failures, lane.pk)):
         number = lane.tenant_id or 0
         shown = LaneShown(lane.pk, lane.key, number, _why(lane, now), links.lane(lane.pk))
         (paused if _is_paused(lane, now) else slow).append(shown)
@@ -212,7 +211,7 @@ def _lanes(lanes: Lanes) -> Iterable[Need]:
                 "warn",
                 f"{_lanes_are(len(some), more)} {what}",
                 f"{some[0].key}: {some[0].why}",
-                some[0].url if len(some) == 1 else links.lanes(),
+                some[0].url if len(some) == 1 else links.lanes(paused="yes"),
             )
 
 

@@ -109,6 +109,8 @@ class Presence(Choice):
     def wish(self) -> Wish | None:
         if not self.value:
             return None
+        if self.value not in {"yes", "no"}:
+            return Wish(self.parameter_name, also=Q(pk__in=[]))
         return Wish(self.parameter_name, f"{self.column}__isnull", self.value == "no")
 
 
