@@ -211,7 +211,7 @@ def _lanes(lanes: Lanes) -> Iterable[Need]:
                 "warn",
                 f"{_lanes_are(len(some), more)} {what}",
                 f"{some[0].key}: {some[0].why}",
-                some[0].url if len(some) == 1 else links.lanes(paused="yes"),
+                some[0].url if len(some) == 1 else links.lanes(**{what: "yes"}),
             )
 
 
