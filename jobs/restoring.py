@@ -34,14 +34,14 @@ ROOM = 1_000  # Leases and drainers' numbers left out above the highest that is 
 DOUBT = "perhaps sent: the database was restored to a time before it"
 _NIL = UUID(int=0)
 
-# Made by then and not finished, unless it was to begin after the drainers had stopped. A drainer
-# that lives holds what it claimed from this very database.
+# Made by then and not finished, unless it was to begin after the drainers had stopped. Where nobody
+# had noticed, a drainer that lives holds what it claimed from this very database.
 _MAYBE = """
 w.created_at <= %(since)s and (w.state = 'pending'
   or w.state in ('failed', 'scheduled') and w.due_at <= %(until)s
-  or w.state = 'processing' and not exists (
+  or w.state = 'processing' and (%(held)s or not exists (
     select from jobs_drainer d where d.id = w.drainer and d.dead_at is null
-      and d.beat_at > clock_timestamp() - interval '15 seconds'))
+      and d.beat_at > clock_timestamp() - interval '15 seconds')))
 """
 _COUNT = "select count(*) from {table} w where {maybe}"
 _MARK = """
@@ -101,7 +101,7 @@ def find(*, since: datetime) -> Restored:
     """What `release` would mark and stop; changes nothing."""
     found = _found()
     for queue in never_twice():
-        values = {"since": since, "until": found.until}
+        values = {"since": since, "until": found.until, "held": found.held}
         found.marked[queue.name] = int(
             _ask(_COUNT.format(table=queue.table, maybe=_MAYBE), values)[0][0]
         )
@@ -122,11 +122,13 @@ def release(
     """
     if not reason.strip():
         raise ReasonMissing("Say why: the audit trail keeps it.")
+    was_held = _found().held
     _run(_SHUT, [f"marked by {actor}"])
     found = _found()
+    found.held = was_held
     for queue in never_twice():
         found.marked[queue.name] = 0
-        for count in _mark(queue, since=since, until=found.until):
+        for count in _mark(queue, found, since):
             found.marked[queue.name] += count
             tell(count)
     found.stopped = _stop(since=since, until=found.until, actor=actor, reason=reason, dry_run=False)
@@ -140,10 +142,11 @@ def _found() -> Restored:
     return Restored(gate.held_since is not None, gate.held_why, until)
 
 
-def _mark(queue: Queue, *, since: datetime, until: datetime) -> Iterator[int]:
+def _mark(queue: Queue, found: Restored, since: datetime) -> Iterator[int]:
     """Each chunk in a transaction of its own, with its counting."""
     statement = _MARK.format(table=queue.table, maybe=_MAYBE, most=CHUNK)
-    values: dict[str, Any] = {"since": since, "until": until, "doubt": DOUBT, "after": _NIL}
+    values: dict[str, Any] = {"since": since, "until": found.until, "held": found.held}
+    values |= {"doubt": DOUBT, "after": _NIL}
     while True:
         with transaction.atomic(using=OPERATOR):
             moved = _ask(statement, values)

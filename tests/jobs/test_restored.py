@@ -229,26 +229,28 @@ def past(gated):
         "parcel": at(gated, Parcel, BEFORE),
     }
     held = gated.drainer()
+    # Of the past too: nothing is claimed while the gate is shut.
     works["living"] = at(gated, Telegram, BEFORE, state="processing", lease=2, drainer=held)
     gated.run(gate.shut(gated.connection, why="a test", remembered=10**6))
     return works
 
 
 MARKED = {"pending", "failed", "scheduled", "processing"}
+HELD = MARKED | {"living"}  # Where drainers noticed.
 
 
 def test_what_may_have_been_done_since_becomes_unknown_and_nothing_else(past):
     before = {name: work.state for name, work in past.items()}
     done = restoring.release(since=MOMENT, actor="operator:1", reason="restored at eight")
-    assert done.marked["telegrams"] == len(MARKED)
+    assert done.marked["telegrams"] == len(HELD)
     for name, work in past.items():
-        assert fresh(work).state == ("unknown" if name in MARKED else before[name]), name
+        assert fresh(work).state == ("unknown" if name in HELD else before[name]), name
     one = fresh(past["processing"])
     assert (one.lease, one.drainer) == (None, None)
     assert one.last_error.startswith("perhaps sent")
     entry = AuditEntry.objects.using("operator").filter(action="gate.opened").latest("at")
     assert (entry.actor, entry.reason) == ("operator:1", "restored at eight")
-    assert entry.after["marked"]["telegrams"] == len(MARKED)
+    assert entry.after["marked"]["telegrams"] == len(HELD)
 
 
 def test_opened_nobody_gets_a_lease_or_a_number_that_somebody_remembers(past, gated):
@@ -283,7 +285,7 @@ def test_the_command_counts_first_and_needs_a_reason_and_a_yes(past):
     call_command("restored", "--since", MOMENT.isoformat(), "--dry-run", "--json", stdout=out)
     told = json.loads(out.getvalue())
     assert (told["held"], told["changed"]) == (True, False)
-    assert told["marked"]["telegrams"] == len(MARKED)
+    assert told["marked"]["telegrams"] == len(HELD)
     for options, said in ((["--yes"], "--reason"), (["--reason", "r"], "--yes")):
         with pytest.raises(CommandError, match=said):
             call_command("restored", "--since", MOMENT.isoformat(), *options)
@@ -291,7 +293,7 @@ def test_the_command_counts_first_and_needs_a_reason_and_a_yes(past):
     out = StringIO()
     given = ["--since", MOMENT.isoformat(), "--reason", "r", "--yes"]
     call_command("restored", *given, stdout=out)
-    assert f"telegrams: {len(MARKED)} became unknown" in out.getvalue()
+    assert f"telegrams: {len(HELD)} became unknown" in out.getvalue()
     assert "Drainers go on." in out.getvalue()
     assert row().held_since is None
 
@@ -300,7 +302,10 @@ def test_with_an_open_gate_it_marks_all_the_same(past):
     """Nobody noticed: everything that could remember was stopped, and Redis with it."""
     opened()
     assert restoring.find(since=MOMENT).held is False
-    assert restoring.release(since=MOMENT, actor="a", reason="r").marked["telegrams"] == 4
+    done = restoring.release(since=MOMENT, actor="a", reason="r")
+    assert done.marked["telegrams"] == len(MARKED)
+    # A drainer that lives claimed it from this very database.
+    assert fresh(past["living"]).state == State.PROCESSING
     assert row().held_since is None
 
 
