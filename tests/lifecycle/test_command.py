@@ -1,12 +1,14 @@
 """What operators do from a terminal."""
 
 import json
+import zipfile
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.people import bearer
+from lifecycle.models import Export
+from tests.people import bearer, make_user
 
 
 def run(*words: str) -> str:
@@ -66,3 +68,84 @@ def test_it_makes_and_revokes_platform_keys(client):
     assert client.get("/v1/tenants", headers=bearer(token)).status_code == 200
     assert run("revoke-key", token, "--reason", "Done.") == "Done."
     assert client.get("/v1/tenants", headers=bearer(token)).status_code == 401
+
+
+def test_it_shows_where_one_stands(tenant):
+    shown = json.loads(run("show", tenant.slug, "--json"))
+    assert (shown["id"], shown["status"]) == (f"tnt_{tenant.uuid}", "active")
+    assert (shown["open_works"], shown["plan_move"], shown["purge"]) == ({}, None, None)
+    assert json.loads(run("show", shown["id"], "--json")) == shown
+    assert f"slug              {tenant.slug}" in run("show", tenant.slug)
+
+
+def test_it_hands_an_export_to_the_workers(tenant):
+    assert "nothing was changed" in run("export", tenant.slug, "--reason", "x", "--dry-run")
+    assert not Export.objects.using("operator").filter(tenant_id=tenant.pk).exists()
+    said = json.loads(run("export", tenant.slug, "--reason", "Moves away.", "--json"))
+    made = Export.objects.using("operator").get(tenant_id=tenant.pk)
+    assert (said["id"], said["status"]) == (f"exp_{made.pk}", "pending")
+
+
+def test_it_writes_an_archive_itself(tenant, tmp_path, operator):
+    path = tmp_path / "all.zip"
+    said = json.loads(
+        run("export", tenant.slug, "--reason", "Moves.", "--file", str(path), "--json")
+    )
+    manifest = json.loads(zipfile.ZipFile(path).read("manifest.json"))
+    assert manifest["files"] == said["files"]
+    assert (path.stat().st_mode & 0o777, list(tmp_path.iterdir())) == (0o600, [path])
+    with pytest.raises(CommandError, match="there already"):
+        run("export", tenant.slug, "--reason", "Moves.", "--file", str(path))
+    assert entries(operator, tenant) == [("tenant.export_taken", "Moves.")]
+
+
+def test_it_closes_with_grace_and_reopens(tenant, operator):
+    counted = json.loads(run("close", tenant.slug, "--reason", "x", "--dry-run", "--json"))
+    assert counted == {"status": "active", "rows": {"public.tenants_domain": 1}}
+    assert run("close", tenant.slug, "--reason", "Asked.").startswith("It is closing; closes at")
+    assert "was so already" in run("close", tenant.slug, "--reason", "Asked.")
+    assert run("reopen", tenant.slug, "--reason", "Changed their mind.") == "Done."
+    assert entries(operator, tenant) == [
+        ("tenant.closing", "Asked."),
+        ("tenant.reopened", "Changed their mind."),
+    ]
+
+
+def test_closing_at_once_needs_a_second_word(tenant):
+    close = ("close", tenant.slug, "--reason", "Asked.", "--now")
+    with pytest.raises(CommandError) as refused:
+        run(*close, "--confirm", "another")
+    assert refused.value.returncode == 2
+    with pytest.raises(CommandError, match="no terminal"):
+        run(*close)
+    assert json.loads(run("show", tenant.slug, "--json"))["status"] == "active"
+    said = json.loads(run(*close, "--confirm", tenant.slug, "--json"))
+    assert (said["changed"], said["status"]) == (True, "closing")
+
+
+def test_it_erases_a_person(tenant):
+    user, _ = make_user(tenant), make_user(tenant)
+    erase = ("erase-person", user.email, "--reason", "Asked for it.")
+    assert json.loads(run(*erase, "--dry-run", "--json"))["tenants"] == 1
+    with pytest.raises(CommandError, match="no terminal"):
+        run(*erase)
+    assert run(*erase, "--yes") == "Erased."
+    with pytest.raises(CommandError, match="no such person"):
+        run(*erase, "--yes")
+
+
+def test_it_gives_another_plan(tenant, settings):
+    settings.SLIPWAY = settings.SLIPWAY | {
+        "PLANS": settings.SLIPWAY["PLANS"] | {"plus": {"home": "pooled"}}
+    }
+    assert "nothing was changed" in run("plan", tenant.slug, "plus", "--reason", "x", "--dry-run")
+    said = json.loads(run("plan", tenant.slug, "plus", "--reason", "Upgraded.", "--json"))
+    assert (said["status"], said["phase"]) == ("finished", "done")
+    assert json.loads(run("show", tenant.slug, "--json"))["plan"] == "plus"
+    with pytest.raises(CommandError):
+        run("plan", tenant.slug, "golden", "--reason", "Upgraded.")
+
+
+def test_it_tidies_up():
+    assert run("tidy", "--dry-run").endswith("nothing was changed.")
+    assert set(json.loads(run("tidy", "--json"))) == {"archives", "addresses"}

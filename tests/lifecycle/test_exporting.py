@@ -1,0 +1,256 @@
+"""A tenant's archive: all that it has, at one moment, without secrets; whole, or not there."""
+
+import hashlib
+import io
+import json
+import threading
+import zipfile
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from jobs.outcomes import Fail, Succeeded
+from jobs.registry import kind
+from lifecycle import archive, exporting, tables
+from lifecycle.management import looking
+from lifecycle.models import Export
+from tenants import files
+from tenants.models import AuditEntry, Tenant
+from tests.lifecycle import residents
+from tests.notes.models import Notebook
+from tests.people import bearer, platform_key, tenant_key
+
+OPERATOR = "operator"
+LEFT_OUT = {"public.tenants_session"}
+
+
+@pytest.fixture(params=["free", pytest.param("pro", marks=pytest.mark.thorough)])
+def resident(request, operator, engine):
+    """A tenant of each home, furnished."""
+    made = residents.settle_in(operator, request.param)
+    residents.furnish(made)
+    return made
+
+
+class Api:
+    """What a platform's back end asks of one tenant's archives."""
+
+    def __init__(self, client, tenant, *scopes):
+        self.client, self.tenant = client, tenant
+        self.headers = bearer(platform_key(*scopes))
+
+    def begin(self):
+        return self.client.post(
+            f"/v1/tenants/{self.tenant.slug}/export", {"reason": "Moves away."},
+            content_type="application/json", headers=self.headers,
+        )  # fmt: skip
+
+    def get(self, path=""):
+        return self.client.get(
+            f"/v1/tenants/{self.tenant.slug}/exports{path}", headers=self.headers
+        )
+
+
+def lines(archived: zipfile.ZipFile, table: str) -> list[dict]:
+    return [json.loads(line) for line in archived.read(f"{table}.jsonl").splitlines()]
+
+
+def exported(client, tenant, engine) -> tuple[dict, zipfile.ZipFile]:
+    api = Api(client, tenant)
+    begun = api.begin()
+    assert begun.status_code == 202, begun.json()
+    assert residents.done(residents.work(engine, exporting.KIND))
+    shown = api.get(f"/{begun.json()['id']}").json()
+    assert shown["status"] == "finished"
+    file = client.get(shown["file_url"], headers=api.headers)
+    body = b"".join(file.streaming_content)
+    assert (len(body), hashlib.sha256(body).hexdigest()) == (shown["bytes"], shown["sha256"])
+    return shown, zipfile.ZipFile(io.BytesIO(body))
+
+
+def test_its_counts_equal_the_world(client, resident, engine):
+    shown, archived = exported(client, resident.tenant, engine)
+    manifest = json.loads(archived.read("manifest.json"))
+    world = {
+        f"{label.partition('.')[2]}.jsonl": count
+        for label, count in looking.rows_of(resident.tenant).items()
+        if label not in LEFT_OUT
+    }
+    world |= {"tenants_tenant.jsonl": 1, "tenants_user.jsonl": 1}
+    # What asking for the archive wrote itself: after its moment, or with it.
+    for later in ("tenants_auditentry.jsonl", "lifecycle_export.jsonl"):
+        manifest["files"].pop(later), world.pop(later)
+    told = {name: each["rows"] for name, each in manifest["files"].items() if each["rows"]}
+    assert told == world
+    assert world["customers_customer.jsonl"] == 3
+    for name, each in manifest["files"].items():
+        said = archived.read(name)
+        assert each["sha256"] == hashlib.sha256(said).hexdigest()
+        assert (each["bytes"], each["rows"]) == (len(said), said.count(b"\n"))
+    assert shown["rows"] >= sum(world.values())
+
+
+def test_it_is_what_its_owner_knows_and_holds_no_secret(client, resident, engine):
+    _, archived = exported(client, resident.tenant, engine)
+    assert {row["name"] for row in lines(archived, "customers_customer")} == {"C0", "C1", "C2"}
+    [owner] = lines(archived, "tenants_user")
+    assert owner["email"] == resident.email
+    assert "password" not in owner
+    [tenant] = lines(archived, "tenants_tenant")
+    assert tenant["slug"] == resident.tenant.slug
+    [endpoint] = lines(archived, "webhooks_endpoint")
+    assert endpoint["url"] == "https://hooks.example/in"
+    for name in archived.namelist():
+        said = archived.read(name).decode()
+        assert residents.SECRET not in said
+        assert "whsec_" not in said
+    kept = {column for name in archived.namelist() if name.endswith(".jsonl")
+            for row in lines(archived, name[:-6])[:1] for column in row}  # fmt: skip
+    assert not kept & {"secret_hash", "secrets", "custom_headers", "credentials", "session_data"}
+
+
+def test_every_column_that_could_be_secret_is_left_out_or_known():
+    """A new column with such a name is looked at by whoever adds it."""
+    words = ("secret", "password", "token", "hash", "credential", "digest", "headers")
+    known = {"jobs_lane.tokens", "lifecycle_export.digest"}
+    found = set()
+    wrapper = connections[OPERATOR]
+    for table in tables.found(wrapper, schemas=["pool"]):
+        if table.name in archive._left_out():
+            continue
+        found |= {f"{table.name}.{column}" for column in archive._columns(wrapper, table)
+                  if any(word in column for word in words)}  # fmt: skip
+    assert found <= known
+
+
+def test_an_extensions_table_is_in_it(client, tenant, engine):
+    Notebook.objects.using(OPERATOR).create(tenant_id=tenant.pk, title="Mine")
+    _, archived = exported(client, tenant, engine)
+    assert [row["title"] for row in lines(archived, "notes_notebook")] == ["Mine"]
+
+
+def test_a_neighbours_rows_are_not_in_it(client, tenant, other_tenant, engine):
+    Notebook.objects.using(OPERATOR).create(tenant_id=other_tenant.pk, title="Theirs")
+    _, archived = exported(client, tenant, engine)
+    assert lines(archived, "notes_notebook") == []
+    for name in archived.namelist():
+        assert other_tenant.slug.encode() not in archived.read(name)
+
+
+def test_it_shows_one_moment(tenant):
+    """What is written while it is read is in none of its tables."""
+    notebooks = Notebook.objects.using(OPERATOR)
+    notebooks.create(tenant_id=tenant.pk, title="Before")
+
+    def write(table, rows):
+        def late():
+            notebooks.get_or_create(tenant_id=tenant.pk, title="After")
+            connections.close_all()
+
+        thread = threading.Thread(target=late)
+        thread.start()
+        thread.join()
+
+    file = io.BytesIO()
+    archive.write(file, tenant_id=tenant.pk, heard=write)
+    assert [row["title"] for row in lines(zipfile.ZipFile(file), "notes_notebook")] == ["Before"]
+    assert notebooks.filter(tenant_id=tenant.pk).count() == 2
+
+
+def test_its_memory_is_bounded(tenant, monkeypatch):
+    """However many rows there are, a batch of them is held."""
+    monkeypatch.setattr(archive, "BATCH", 10)
+    Notebook.objects.using(OPERATOR).bulk_create(
+        Notebook(tenant_id=tenant.pk, title=f"N{n:03}") for n in range(95)
+    )
+    told = []
+    written = archive.write(
+        io.BytesIO(), tenant_id=tenant.pk, heard=lambda table, rows: told.append(table)
+    )
+    assert written.files["notes_notebook.jsonl"]["rows"] == 95
+    assert told.count("notes_notebook") == 10
+
+
+@pytest.mark.parametrize("status", ["suspended", "closing"])
+def test_a_tenant_that_is_shut_is_exported(client, tenant, engine, status):
+    Tenant.objects.using(OPERATOR).filter(pk=tenant.pk).update(
+        status=status, closes_at=timezone.now() + timedelta(days=9)
+    )
+    exported(client, tenant, engine)
+
+
+def test_a_purged_tenant_has_nothing_to_export(client, make_tenant):
+    answer = Api(client, make_tenant(status="closed")).begin()
+    assert (answer.status_code, answer.json()["code"]) == (410, "tenant_purged")
+
+
+def test_no_half_file_is_ever_served(client, tenant, engine):
+    """Whoever loses the work while it stores the file leaves nothing behind."""
+    api = Api(client, tenant)
+    shown = api.begin().json()
+    early = api.get(f"/{shown['id']}/file")
+    assert (early.status_code, early.json()["code"]) == (409, "export_not_ready")
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+    place = f"{files.prefix_of(tenant.pk)}/archives"
+    files.storage().save(f"{place}/{claim.id}-half.zip", io.BytesIO(b"PK half"))
+    assert api.get(f"/{shown['id']}/file").status_code == 409
+    assert kind(exporting.KIND).step(claim) == Succeeded()
+    found = Export.objects.using(OPERATOR).get(pk=claim.id)
+    assert files.storage().listdir(place)[1] == [found.file.rpartition("/")[2]]
+    assert kind(exporting.KIND).step(claim) == Succeeded()  # Again: nothing is written over.
+    assert files.storage().listdir(place)[1] == [found.file.rpartition("/")[2]]
+
+
+def test_one_that_would_take_too_long_says_what_to_do(client, tenant, engine):
+    Api(client, tenant).begin()
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+    outcome = kind(exporting.KIND).step(replace(claim, deadline=0.0))
+    assert isinstance(outcome, Fail)
+    assert "--file" in outcome.error
+
+
+def test_who_asks_and_who_takes_it_is_recorded(client, tenant, engine):
+    exported(client, tenant, engine)
+    trail = AuditEntry.objects.using(OPERATOR).filter(tenant_id=tenant.pk).order_by("id")
+    assert list(trail.values_list("action", "reason")) == [
+        ("tenant.export_begun", "Moves away."),
+        ("tenant.export_taken", ""),
+    ]
+
+
+def test_reading_keys_take_no_archive_away(client, tenant, engine):
+    shown, _ = exported(client, tenant, engine)
+    reader = Api(client, tenant, "tenants:read")
+    assert reader.get(f"/{shown['id']}").status_code == 200
+    assert reader.get(f"/{shown['id']}/file").status_code == 403
+    assert reader.begin().status_code == 403
+    own = client.get(shown["file_url"], headers=bearer(tenant_key(tenant)))
+    assert own.status_code == 403
+
+
+def test_another_tenants_archive_is_not_there(client, tenant, other_tenant, engine):
+    shown, _ = exported(client, tenant, engine)
+    other = Api(client, other_tenant)
+    assert other.get().json()["data"] == []
+    assert other.get(f"/{shown['id']}").status_code == 404
+    assert other.get(f"/{shown['id']}/file").status_code == 404
+
+
+def test_only_so_many_wait_at_once(client, tenant):
+    api = Api(client, tenant)
+    assert [api.begin().status_code for _ in range(3)] == [202, 202, 409]
+    assert len(api.get("?limit=1").json()["data"]) == 1
+
+
+def test_old_archives_go_with_their_files(client, tenant, engine):
+    shown, _ = exported(client, tenant, engine)
+    found = Export.objects.using(OPERATOR).get(tenant_id=tenant.pk)
+    Export.objects.using(OPERATOR).filter(pk=found.pk).update(
+        finished_at=timezone.now() - timedelta(days=8)
+    )
+    assert exporting.forget_old() == 1
+    assert not files.storage().exists(found.file)
+    assert Api(client, tenant).get(f"/{shown['id']}").status_code == 404
