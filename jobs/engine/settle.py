@@ -47,7 +47,9 @@ update {table} w set
   forgiven = w.forgiven + g.lost,
   throttled_since = case when g.throttled then coalesce(w.throttled_since, now())
                     else w.throttled_since end,
-  losses = case when g.lost = 1 then w.losses + 1 when g.uncounted = 1 then w.losses else 0 end,
+  -- Handed back, it was not begun; snoozed, no drainer died of it.
+  losses = case when g.lost = 1 then w.losses + 1
+           when g.uncounted = 1 and g.error is null then w.losses else 0 end,
   priority = case when g.state in ('failed', 'pending') and g.uncounted = 0
              then greatest(w.priority, 1) else w.priority end,
   last_error = coalesce(g.error, w.last_error),

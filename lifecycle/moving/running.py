@@ -20,7 +20,7 @@ from lifecycle.moving.way import OPERATOR, Way, fenced, option, snapshot
 from tenants.models import Tenant
 
 POLICY = RetryPolicy(attempts=12, base=2.0, cap=600.0)
-STRETCH = 20.0  # Seconds at a time; then others' jobs have their turn.
+STRETCH = 10.0  # Seconds at a time; then others' jobs have their turn.
 
 _Shapes = Mapping[str, Shape]
 

@@ -56,7 +56,7 @@ class Removal:
     def run_once(self):
         """Claim the move's job, if it may run, and do a stretch of it; what that came to."""
         Job.objects.using(OPERATOR).filter(
-            pk=self.move.pk, state__in=["scheduled", "failed"]
+            tenant_id=self.number, kind="tenants.move", state__in=["scheduled", "failed"]
         ).update(state="pending")
         came = None
         while came is None and (claims := self.engine.claim("jobs", drainer=self.engine.drainer())):
