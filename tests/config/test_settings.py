@@ -200,3 +200,16 @@ def test_a_sandbox_is_there_and_open_only_where_slipway_is_tried(tmp_path):
     served = {"SLIPWAY_STATE_DIR": str(tmp_path), "PUBLIC_URL": "https://slipway.example.com"}
     assert settings(served)["SANDBOX_PORT"] == 0
     assert settings(served)["WEBHOOK_OPEN_DESTINATIONS"] == []
+
+
+def test_the_consoles_door_is_locked_in_production_and_open_at_home(tmp_path):
+    home = settings({"SLIPWAY_STATE_DIR": str(tmp_path)})
+    assert (home["SIGN_IN_LOCKOUT"], home["AXES_ENABLED"], home["SECOND_FACTOR"]) == (False,) * 3
+    served = settings(PRODUCTION)
+    assert (served["SIGN_IN_LOCKOUT"], served["AXES_ENABLED"], served["SECOND_FACTOR"]) == (
+        True,
+    ) * 3
+    chosen = settings({**PRODUCTION, "SECOND_FACTOR": "false", "SIGN_IN_LOCKOUT": "no"})
+    assert (chosen["AXES_ENABLED"], chosen["SECOND_FACTOR"]) == (False, False)
+    asked = settings({"SLIPWAY_STATE_DIR": str(tmp_path), "SECOND_FACTOR": "true"})
+    assert (asked["AXES_ENABLED"], asked["SECOND_FACTOR"]) == (False, True)

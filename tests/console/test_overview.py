@@ -1,0 +1,299 @@
+"""The console's first page: what is stuck, why, and how everything fares."""
+
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+
+from console import overview, rollup
+from console.charts import Series, draw
+from console.models import Hour, Minute
+from console.roles import Role
+from console.spread import bucket
+from console.words import count, lasting, share
+from jobs.models import Drainer, Lane
+from tests.console.operators import job, letter, made, signed_in
+from tests.console.test_roles import signed_in as signed_in_as
+
+OPERATOR = "operator"
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SPANS = ("1h", "24h", "7d", "30d")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def this_minute() -> datetime:
+    return now().replace(second=0, microsecond=0)
+
+
+@pytest.fixture
+def clean(operator):
+    """Nothing to tell: numbers, letters, lanes and drainers of others are put aside."""
+
+    def wipe() -> None:
+        for table in ("console_minute", "console_hour", "jobs_deadletter", "jobs_lane"):
+            operator.execute(f"delete from {table}")
+        operator.execute("update jobs_drainer set beat_at = now() - interval '1 hour'")
+
+    wipe()
+    yield operator
+    wipe()
+
+
+@pytest.fixture
+def worker(clean):
+    return made(Drainer, host="harbour", pid=41, slots=8, busy=3)
+
+
+def tell(at: datetime, queue: str = "deliveries", table=Minute, **numbers) -> None:
+    said = {"made": 100, "traced": 100, "ended": {"succeeded": 98, "dead_letter": 2}}
+    row = table(at=at, queue=queue, **(said | numbers))
+    row.save(using=OPERATOR, force_insert=True)
+
+
+def needs() -> dict[str, str]:
+    return {need.what: need.why for need in overview.build(span="1h").needs}
+
+
+def page(browser, span: str = "1h") -> str:
+    return browser.get(f"/console/?range={span}").content.decode()
+
+
+def test_nothing_to_do_is_said_so(worker):
+    tell(this_minute() - MINUTE, depth={}, oldest={})
+    html = page(signed_in())
+    assert "Nothing. Everything that was accepted is done, or on its way." in html
+
+
+def test_it_says_what_is_stuck_and_why_and_leads_there(clean, tenant):
+    dead = job(tenant, state="dead_letter", last_error="HTTP 503: no upstream")
+    dead_letter = letter(dead, "jobs", error="HTTP 503: no upstream")
+    lane = made(
+        Lane,
+        tenant_id=tenant.pk,
+        key="endpoint:1",
+        operator_paused_until=now() + HOUR,
+        operator_why="ticket 4711",
+    )
+    made(Lane, tenant_id=tenant.pk, key="endpoint:2", failures=7, failing_since=now())
+    tell(
+        this_minute() - MINUTE,
+        depth={"pending": 3, "unknown": 2},
+        oldest={"pending": 1200, "unknown": 5},
+    )
+    found = needs()
+    assert found["1 dead in jobs"].startswith("HTTP 503: no upstream (exhausted, the last ")
+    assert found["1 lane is paused"] == "endpoint:1: an operator: ticket 4711"
+    assert found["1 lane is failing"].startswith("endpoint:2: 7 failures in a row since")
+    assert "3 works wait, and nobody does them" in found["No worker is alive"]
+    assert "2 in deliveries: sent or not?" in found
+    browser = signed_in()
+    html = page(browser)
+    assert f'href="/console/jobs/lane/{lane.pk}/change/"' in html
+    assert tenant.slug in html
+    [link] = re.findall(r'href="([^"]+)">1 dead in jobs', html)
+    listed = browser.get(link.replace("&amp;", "&")).content.decode()
+    assert str(dead_letter.pk) in listed
+    worst = [need.look for need in overview.build(span="1h").needs]
+    assert worst == sorted(worst, key=lambda look: look != "bad")
+
+
+def test_it_says_why_work_waits(worker):
+    tell(this_minute() - MINUTE, depth={"pending": 5}, oldest={"pending": 600})
+    assert needs()["5 wait in deliveries"] == (
+        "The oldest has waited 10 min: their lanes are paused or full."
+    )
+    Drainer.objects.using(OPERATOR).filter(pk=worker.pk).update(busy=8)
+    assert "every worker's slots are full" in needs()["5 wait in deliveries"]
+
+
+def test_old_numbers_are_said_to_be_old(worker):
+    assert "These numbers are old" in needs()
+    tell(this_minute() - 10 * MINUTE, depth={}, oldest={})
+    assert "does beat run?" in needs()["These numbers are old"]
+    tell(this_minute() - MINUTE, depth={}, oldest={})
+    assert needs() == {}
+
+
+def test_what_nobody_accounts_for_is_not_rounded_away(worker):
+    tell(this_minute() - 2 * MINUTE, made=1_000_000, traced=1_000_000)
+    tell(
+        this_minute() - MINUTE,
+        made=1_000_000,
+        traced=999_998,
+        untraced=[{"id": str(uuid.uuid4()), "state": "dead_letter"}],
+        depth={},
+        oldest={},
+    )
+    html = page(signed_in())
+    assert "99.99 %" in html
+    assert "2 works nobody accounts for" in html
+    assert "Nobody accounts for these" in html
+    assert "1 of" in html  # Of the two one is listed; the other is not even there.
+
+
+def test_what_is_accounted_for_reads_a_hundred(worker, tenant):
+    job(tenant)
+    rollup.roll_up(now=this_minute() + MINUTE)
+    shown = overview.build(span="1h", now=this_minute() + MINUTE)
+    traced, accepted = overview.completeness(shown_points(shown, this_minute() + MINUTE))
+    assert traced == accepted >= 1
+    [tile] = [tile for tile in shown.tiles if tile.name == "Accounted for"]
+    assert (tile.value, tile.look) == ("100 %", "good")
+
+
+def shown_points(shown, at):
+    from console.reading import read
+
+    return read(shown.span.name, at).points
+
+
+def test_numbers_are_those_of_the_range(worker):
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    tell(hour - 2 * HOUR, table=Hour, took={str(bucket(200)): 98})
+    tell(hour - 50 * HOUR, table=Hour, took={str(bucket(200)): 98})
+    for span, wanted in (("1h", "—"), ("24h", "98.00 %"), ("7d", "98.00 %")):
+        [tile] = [t for t in overview.build(span=span).tiles if t.name == "Deliveries that arrived"]
+        assert tile.value == wanted
+    of_week = {line.queue: line.cells for line in overview.build(span="7d").ended}
+    assert [text for text, _ in of_week["deliveries"]] == ["196", "0", "0", "4"]
+    html = page(signed_in(), "24h")
+    assert re.search(r"p50 <b>(19|20|21)\d ms</b>", html)
+
+
+def test_busy_tenants_and_workers_are_named(worker, tenant):
+    tell(this_minute() - MINUTE, busiest={str(tenant.pk): 60, "999999": 6}, depth={}, oldest={})
+    html = page(signed_in())
+    assert f'href="/console/tenants/tenant/{tenant.pk}/change/">{tenant.slug}</a>' in html
+    assert "tenant 999999" in html  # It is gone, its numbers are not.
+    assert "harbour" in html
+    assert "3 of 8 slots busy" in html
+
+
+@pytest.mark.parametrize("span", [*SPANS, "nonsense"])
+def test_every_chart_has_words_and_a_table(worker, span):
+    tell(this_minute() - MINUTE, depth={"pending": 3}, oldest={"pending": 3})
+    html = page(signed_in(), span)
+    charts = re.findall(r"<figure class=\"chart\".*?</figure>", html, re.DOTALL)
+    assert len(charts) >= 9
+    for chart in charts:
+        assert re.search(r'role="img" aria-labelledby="[\w-]+ [\w-]+"', chart)
+        assert "<title id=" in chart
+        assert "<desc id=" in chart
+        assert "<table>" in chart
+    current = "1h" if span == "nonsense" else span
+    assert f'href="?range={current}" aria-current="page"' in html
+
+
+def test_shapes_have_no_colours_of_their_own(worker):
+    tell(this_minute() - MINUTE, depth={"pending": 3}, oldest={"pending": 3})
+    html = page(signed_in()).partition('<div id="overview"')[2].partition("<details class")[0]
+    for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        assert not re.search(r"(fill|stroke|style|color)=|#[0-9a-f]{3,6}\b", svg)
+
+
+def test_what_strangers_wrote_stays_text(worker, tenant):
+    evil = "<script>alert(1)</script>"
+    dead = job(tenant, state="dead_letter", last_error=evil)
+    letter(dead, "jobs", error=evil)
+    made(Lane, tenant_id=tenant.pk, key=evil, failures=7, failing_since=now())
+    html = page(signed_in())
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("role", list(Role))
+def test_the_page_asks_a_dozen_statements_at_most(worker, tenant, span, role):
+    browser = signed_in_as(role)
+    for n in range(1, 50):
+        for queue in ("deliveries", "jobs"):
+            tell(this_minute() - n * MINUTE, queue, busiest={str(tenant.pk): 1}, depth={})
+    for n in range(12):
+        made(Lane, tenant_id=tenant.pk, key=f"endpoint:{n}", failures=7, failing_since=now())
+    letter(job(tenant, state="dead_letter"), "jobs")
+    browser.get("/console/")
+    with CaptureQueriesContext(connections[OPERATOR]) as asked:
+        assert browser.get(f"/console/?range={span}").status_code == 200
+    statements = [query["sql"] for query in asked]
+    assert len(statements) <= 12, "\n".join(statements)
+    queues = ("jobs_job", "webhooks_delivery", "campaigns_message", "onboarding_pending")
+    assert not [one for one in statements if any(f'"{name}' in one for name in queues)]
+
+
+def test_lanes_are_found_by_their_indexes(clean):
+    clean.execute(
+        "insert into jobs_lane (tenant_id, key, failures, failing_since, operator_paused_until)"
+        " select 9000000 + n, 'crowd:' || n, case when mod(n, 500) = 0 then 5 else 0 end,"
+        " case when mod(n, 500) = 0 then now() end,"
+        " case when mod(n, 700) = 0 then now() + interval '1 hour' end"
+        " from generate_series(1, 20000) n"
+    )
+    clean.execute("analyze jobs_lane")
+    with CaptureQueriesContext(connections[OPERATOR]) as asked:
+        assert overview.build(span="1h").lanes.slow
+    [sql] = [query["sql"] for query in asked if '"jobs_lane"' in query["sql"]]
+    plan = "\n".join(row[0] for row in clean.execute(f"explain {sql}"))
+    assert "Seq Scan" not in plan, plan
+
+
+def test_a_role_without_rights_sees_the_page_and_no_more(worker):
+    html = page(signed_in_as(Role.VIEWER))
+    assert "Needs a person" in html
+    assert "/console/operators/" not in html
+    assert "/console/operators/" in page(signed_in_as(Role.ADMINISTRATOR))
+
+
+def test_a_line_breaks_where_nobody_looked():
+    moments = [this_minute() + n * MINUTE for n in range(4)]
+    chart = draw(
+        id="c",
+        title="C",
+        kind="lines",
+        moments=moments,
+        series=[Series("a", "series-1", [1.0, None, 2.0, 4.0])],
+        say=count,
+        fold=max,
+    )
+    assert chart.series[0].path.count("M") == 2
+    assert "a: last 4, highest 4" in chart.summary
+    assert [text for _, text in [(t.place, t.text) for t in chart.up]] == ["0", "2.5", "5"]
+
+
+def test_bars_are_piled_up():
+    moments = [this_minute()]
+    chart = draw(
+        id="c",
+        title="C",
+        kind="bars",
+        moments=moments,
+        series=[Series("a", "x", [3.0]), Series("b", "y", [2.0])],
+        say=count,
+    )
+    low, high = (re.findall(r"M[\d.]+ ([\d.]+)h[\d.]+V([\d.]+)", s.path)[0] for s in chart.series)
+    assert low[0] == high[1]  # One begins where the other ends.
+    assert float(high[0]) == 8.0  # 3 and 2 fill the axis, which ends at 5.
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (count(12_345), "12,345"),
+        (count(1_234_567), "1.23M"),
+        (count(0.5), "0.5"),
+        (share(0, 0), "—"),
+        (share(999_999, 1_000_000), "99.99 %"),
+        (share(5, 5), "100 %"),
+        (lasting(0.04), "40 ms"),
+        (lasting(1.24), "1.2 s"),
+        (lasting(600), "10 min"),
+        (lasting(3 * 86400), "3 d"),
+    ],
+)
+def test_numbers_read_as_people_say_them(said, text):
+    assert said == text
