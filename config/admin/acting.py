@@ -11,9 +11,9 @@ page (so that a second click does nothing), and calls the act's service, which w
 entry.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django import forms
@@ -38,6 +38,8 @@ from django.utils.text import capfirst
 
 from config.admin.acts import Act, Asked, Because, asked, standing
 from config.ids import uuid7
+
+T = TypeVar("T")
 
 MOST_ROWS = 200  # Ticked at once; more than that is a filter's matter.
 SAMPLE = 5
@@ -245,7 +247,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             "count": count,
             "capped": capped,
             "in_background": True,
-            "sample": [self._shown(row) for row in found.order_by("pk")[:SAMPLE]] if count else [],
+            "sample": [self._shown(row) for row in _some_of(found)] if count else [],
             "once": request.POST.get("once") or str(uuid7()),
             "back": self._list_url(filter_of(request.GET).urlencode()),
         }
@@ -289,15 +291,27 @@ def filter_of(query: QueryDict) -> QueryDict:
 
 def counted(rows: QuerySet[Any]) -> tuple[int, bool]:
     """How many there are, and whether there may be more: counting ended early, or took too long."""
+    count = _in_time(rows.db, lambda: rows[: MOST_COUNTED + 1].count())
+    if count is None or count > MOST_COUNTED:
+        return MOST_COUNTED, True
+    return count, False
+
+
+def _some_of(rows: QuerySet[Any]) -> list[Any]:
+    """The first of them; none where finding them takes too long."""
+    return _in_time(rows.db, lambda: list(rows.order_by("pk")[:SAMPLE])) or []
+
+
+def _in_time(using: str, read: Callable[[], T]) -> T | None:
+    """What the database says within COUNTING; else None."""
     try:
-        with transaction.atomic(using=rows.db), connections[rows.db].cursor() as cursor:
+        with transaction.atomic(using=using), connections[using].cursor() as cursor:
             cursor.execute(f"set local statement_timeout = {COUNTING}")
-            count = rows[: MOST_COUNTED + 1].count()
+            return read()
     except OperationalError as error:
         if "statement timeout" not in str(error):
             raise
-        return MOST_COUNTED, True
-    return min(count, MOST_COUNTED), count > MOST_COUNTED
+        return None
 
 
 def _choose(of: Acting, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse:
