@@ -69,7 +69,8 @@ def test_the_first_drainer_names_the_database_and_the_gate_is_open(gated):
 def test_what_was_claimed_is_known_with_the_claim_itself(gated):
     me = gated.drainer()
     gated.add(count=2)
-    assert known(gated) == max(one.lease for one in gated.claim(drainer=me))
+    leases = [one.lease for one in gated.claim(drainer=me)]
+    assert known(gated) == max(leases)
 
 
 def test_a_drainer_that_goes_leaves_its_lease_behind(gated):
