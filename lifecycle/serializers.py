@@ -78,7 +78,7 @@ def plan_move_as_json(move: PlanMove, *, stuck: bool = False) -> PlanAnswer:
     }
 
 
-class ExportWish(msgspec.Struct, forbid_unknown_fields=True):
+class ArchiveWish(msgspec.Struct, forbid_unknown_fields=True):
     """Why a tenant's archive is wanted, where that is to be known later."""
 
     reason: Annotated[str, msgspec.Meta(max_length=REASON_MOST)] = ""
@@ -90,7 +90,7 @@ class ExportWish(msgspec.Struct, forbid_unknown_fields=True):
             yield FieldError("/reason", *flaw)
 
 
-class ExportAnswer(TypedDict):
+class ArchiveAnswer(TypedDict):
     """A tenant's archive; `file_url` is null until it is finished. `sha256` is the file's."""
 
     id: str
@@ -106,7 +106,7 @@ class ExportAnswer(TypedDict):
     finished_at: Moment | None
 
 
-def export_as_json(found: Export, *, reference: str, stuck: bool = False) -> ExportAnswer:
+def export_as_json(found: Export, *, reference: str, stuck: bool = False) -> ArchiveAnswer:
     """`reference` is how the caller names the tenant; `stuck`: its job waits for an operator."""
     shown = format_id("exp", found.pk)
     url = f"/v1/tenants/{reference}/exports/{shown}/file"

@@ -14,8 +14,8 @@ from lifecycle import closing, exporting, plans
 from lifecycle.errors import ExportNotFound, ExportNotReady, NoPlanChange
 from lifecycle.models import Export
 from lifecycle.serializers import (
-    ExportAnswer,
-    ExportWish,
+    ArchiveAnswer,
+    ArchiveWish,
     PlanAnswer,
     PlanWish,
     export_as_json,
@@ -67,7 +67,7 @@ class Plan(CallerView):
         return Response(shown, status=202, headers={"Location": request.path})
 
 
-class Close(CallerView):
+class CloseTenant(CallerView):
     """POST /v1/tenants/{id or slug}/close: close a tenant, with days of grace to reopen it in.
 
     Its pages and keys answer 410 from now on, and its work waits; after `closes_at` all that there
@@ -94,16 +94,16 @@ class Close(CallerView):
         return Response(shown, status=202)
 
 
-class BeginExport(CallerView):
+class ExportTenant(CallerView):
     """POST /v1/tenants/{id or slug}/export: have everything of a tenant put into an archive."""
 
     platform_only = True
     scopes = {"POST": "tenants:write"}
-    bodies = {"POST": ExportWish}
-    answers = {"POST": {202: ExportAnswer}}
+    bodies = {"POST": ArchiveWish}
+    answers = {"POST": {202: ArchiveAnswer}}
 
     def post(self, request: Request, reference: str) -> Response:
-        wish = decode(request, ExportWish)
+        wish = decode(request, ArchiveWish)
         caller = caller_of(request)
         tenant = find_tenant(proof_of(caller), reference)
         made = exporting.begin(
@@ -117,12 +117,12 @@ class BeginExport(CallerView):
         return Response(shown, status=202, headers=headers)
 
 
-class Exports(CallerView):
+class Archives(CallerView):
     """GET /v1/tenants/{id or slug}/exports: its archives, newest first."""
 
     platform_only = True
     scopes = {"GET": "tenants:read"}
-    answers = {"GET": Page[ExportAnswer]}
+    answers = {"GET": Page[ArchiveAnswer]}
     filters = ()
 
     def get(self, request: Request, reference: str) -> Response:
@@ -139,12 +139,12 @@ class Exports(CallerView):
         return Response(page(rows, limit=limit, show=show, place=place))
 
 
-class OneExport(CallerView):
+class OneArchive(CallerView):
     """GET /v1/tenants/{id or slug}/exports/{id}: how far it is."""
 
     platform_only = True
     scopes = {"GET": "tenants:read"}
-    answers = {"GET": ExportAnswer}
+    answers = {"GET": ArchiveAnswer}
 
     def get(self, request: Request, reference: str, export_id: str) -> Response:
         tenant = find_tenant(proof_of(caller_of(request)), reference)
@@ -152,7 +152,7 @@ class OneExport(CallerView):
         return Response(export_as_json(found, reference=reference, stuck=exporting.stuck(found)))
 
 
-class ExportedFile(CallerView):
+class ArchiveFile(CallerView):
     """GET /v1/tenants/{id or slug}/exports/{id}/file: the archive. Who took it away is recorded."""
 
     platform_only = True
