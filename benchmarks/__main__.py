@@ -30,6 +30,7 @@ MEASUREMENTS = {
     "campaign": "benchmarks.campaigns.sending",
     "neighbours": "benchmarks.campaigns.neighbours",
     "audience": "benchmarks.campaigns.audience",
+    "console": "benchmarks.console",
     "idle": "benchmarks.idle",
 }
 

@@ -44,7 +44,7 @@ CAMPAIGN = Related("campaigns.Campaign", "campaign_id", "campaign")
 
 @admin.register(ProviderAccount)
 class ProviderAccountAdmin(ReadOnlyAdmin):
-    list_display = ("id", "whose", "name", "provider", "stands", "rate", "mode", "verified_at")
+    list_display = ("ident", "whose", "name", "provider", "stands", "rate", "mode", "verified_at")
     list_filter = ("status", "mode", ByTenant, ByAge)
     searches = Searches(prefix="acc")
     hidden = ("credentials", "options")  # What a provider's module reads may be a secret too.
@@ -82,14 +82,14 @@ class ProviderAccountAdmin(ReadOnlyAdmin):
 
 @admin.register(Segment)
 class SegmentAdmin(ReadOnlyAdmin):
-    list_display = ("id", "whose", "name", "made", "deleted_at")
+    list_display = ("ident", "whose", "name", "made", "deleted_at")
     list_filter = (ByTenant, ByAge)
     searches = Searches(prefix="seg")
 
 
 @admin.register(Template)
 class TemplateAdmin(ReadOnlyAdmin):
-    list_display = ("id", "whose", "name", "external_name", "language", "deleted_at")
+    list_display = ("ident", "whose", "name", "external_name", "language", "deleted_at")
     list_filter = (ByTenant, ByAge)
     searches = Searches(prefix="tpl")
 
@@ -97,7 +97,7 @@ class TemplateAdmin(ReadOnlyAdmin):
 @admin.register(Campaign)
 class CampaignAdmin(ReadOnlyAdmin):
     list_display = (
-        "id",
+        "ident",
         "whose",
         "name",
         "stands",
@@ -145,7 +145,7 @@ class CampaignAdmin(ReadOnlyAdmin):
 
 @admin.register(Message)
 class MessageAdmin(WorkAdmin):
-    list_display = ("id", "whose", "campaign_id", "stands", "attempts", "due", "made", "said")
+    list_display = ("ident", "whose", "campaign_id", "stands", "attempts", "due", "made", "said")
     list_filter = (
         choice("state", State.values), ByTenant, ByLane, "test", ByAge,
     )  # fmt: skip

@@ -25,6 +25,7 @@ from tenants.admin import TenantAdmin
 # States that an index leads to by themselves: all but what is done, and what is in progress.
 STANDING = frozenset(State.values) - {State.SUCCEEDED, State.PROCESSING}
 OPEN = {"resolved": frozenset({True})}  # Null: nobody resolved it.
+ByKind = choice("kind", lambda: [(name, name) for name in sorted(registry.kinds())])
 ByQueue = choice("queue", registry.queues)
 # As no key of attempts has it: what leads to them is put in order then, or has an index of its own.
 LATEST = (F("started_at").desc(nulls_last=True), NEWEST)
@@ -40,7 +41,7 @@ class WorkAdmin(ReadOnlyAdmin):
     """The works of a queue: what they have in common."""
 
     list_display: Any = (
-        "id", "whose", "stands", "lane", "attempts", "due", "made", "said",
+        "ident", "whose", "stands", "lane", "attempts", "due", "made", "said",
     )  # fmt: skip
     list_filter: ClassVar[Any] = (
         choice("state", State.values), ByTenant, ByLane, ByAge,
@@ -67,9 +68,9 @@ class WorkAdmin(ReadOnlyAdmin):
 
 @admin.register(Job)
 class JobAdmin(WorkAdmin):
-    list_display = ("id", "kind", "whose", "stands", "attempts", "due", "made", "said")
+    list_display = ("ident", "kind", "whose", "stands", "attempts", "due", "made", "said")
     list_filter = (
-        choice("state", State.values), choice("kind", registry.kinds), ByTenant, ByLane, ByAge,
+        choice("state", State.values), ByKind, ByTenant, ByLane, ByAge,
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ class PendingOnboarding(Work):
 
     class Meta(Work.Meta):
         abstract = False
+        verbose_name = "sign-up"
         constraints = [
             # A second sign-up with a drawn number would build in another tenant's house.
             models.UniqueConstraint("tenant", name="onboarding_tenant"),

@@ -194,6 +194,9 @@ class _Key(models.Model):
 class ApiKey(_Key, TenantOwned):
     """A tenant's key, `slw_<prefix>_<secret>`."""
 
+    class Meta:
+        verbose_name = "API key"
+
 
 class PlatformKey(_Key):
     """A key of the platform's back ends, `slp_<prefix>_<secret>`."""
@@ -229,6 +232,7 @@ class AuditEntry(models.Model):
     address = models.GenericIPAddressField(null=True)
 
     class Meta:
+        verbose_name_plural = "audit entries"
         indexes = [
             models.Index(fields=["tenant", "-at"], name="audit_tenant"),  # A tenant's timeline.
             models.Index(fields=["target", "-at"], name="audit_target"),  # A thing's timeline.

@@ -27,7 +27,7 @@ SHOWN = 20  # Deliveries of an endpoint, or of an event.
 
 @admin.register(Endpoint)
 class EndpointAdmin(ReadOnlyAdmin):
-    list_display = ("id", "whose", "host", "ordered", "stands", "disabled_at", "rate", "made")
+    list_display = ("ident", "whose", "host", "ordered", "stands", "disabled_at", "rate", "made")
     list_filter = (
         choice("disabled_reason", Endpoint.Disabled.values),
         "ordered",
@@ -80,7 +80,7 @@ class EventTypeAdmin(ReadOnlyAdmin):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "type", "version", "whose", "made")
+    list_display = ("ident", "type", "version", "whose", "made")
     list_filter = (text("type", hint="invoice.paid"), ByTenant, ByAge)
     searches = Searches(prefix="evt")
     # (tenant, type, id) is an index; of one type alone the newest are looked through.
@@ -94,7 +94,7 @@ class EventAdmin(ReadOnlyAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(WorkAdmin):
-    list_display = ("id", "whose", "host", "stands", "attempts", "due", "made", "said")
+    list_display = ("ident", "whose", "host", "stands", "attempts", "due", "made", "said")
     list_filter = (
         choice("state", State.values), ByTenant, ByLane, text("host"), "test", ByAge,
     )  # fmt: skip

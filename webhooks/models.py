@@ -265,6 +265,7 @@ and exists (select from public.webhooks_event e left join public.webhooks_payloa
 
     class Meta(Work.Meta):
         abstract = False
+        verbose_name_plural = "deliveries"
         constraints = [
             # An event is told to an endpoint once, however often it is fanned out.
             models.UniqueConstraint(fields=["tenant", "event", "endpoint"], name="delivery_once"),

@@ -26,6 +26,7 @@ from django.db.models.fields import BinaryField
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
+from django.utils.text import capfirst
 
 OLDER, NEWER = "older", "newer"
 _PLACES = (OLDER, NEWER, PAGE_VAR)
@@ -245,6 +246,15 @@ class KeysetList(ChangeList):
         if self.looked and not self.looked.at_end:
             return self.looked.edge, True
         return None, False
+
+    @property
+    def title(self) -> str:
+        """What it is a list of."""
+        return str(capfirst(self.opts.verbose_name_plural))
+
+    @title.setter
+    def title(self, said: str) -> None:
+        """Django says: select one to view."""
 
     def _tell_django(self, shown: list[Any]) -> None:
         """What the rest of Django's admin wants to know of a list."""

@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.db.models import BooleanField, Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from config.admin import filters
@@ -22,6 +24,8 @@ from config.admin.acting import Acting
 from config.admin.paging import KeysetList, Walk, Wish
 from config.admin.seeking import Searches, Sought, seek
 from config.admin.showing import Fact, Named, Panel, fact_of, mark, moment, value_of
+
+_FIRST = ("id", "tenant", "kind", "state", "status")  # Of an object's facts.
 
 
 class ReadOnlyAdmin(Acting):
@@ -61,10 +65,6 @@ class ReadOnlyAdmin(Acting):
         """Whether there is a search box; the search is ours."""
         return ("id",) if self.searches.help else ()
 
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        self.search_help_text = self.searches.help
-        return super().get_changelist_instance(request)
-
     def get_walks(self) -> tuple[Walk, ...]:
         """Indexes, the most telling first; the last one leads through all there is."""
         order = tuple(f"-{name}" for name in self.key)
@@ -91,6 +91,22 @@ class ReadOnlyAdmin(Acting):
                 row.named = named
 
     # ---- Columns that most lists have ----
+
+    @admin.display(description=SafeString('<input type="checkbox" id="action-toggle">'))
+    def action_checkbox(self, obj: Any) -> SafeString:
+        """Django's renders a template for each row."""
+        return format_html(
+            '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">',
+            ACTION_CHECKBOX_NAME,
+            obj.pk,
+            f"Select {obj}",
+        )
+
+    @admin.display(description="id")
+    def ident(self, row: Any) -> SafeString:
+        """The beginning, which tells the time, and the end, which tells it from others."""
+        text = str(row.pk)
+        return format_html('<span class="id" title="{}">{}…{}</span>', text, text[:8], text[-6:])
 
     @admin.display(description="tenant")
     def whose(self, row: Any) -> SafeString | str:
@@ -163,7 +179,8 @@ class ReadOnlyAdmin(Acting):
         return TemplateResponse(request, "admin/change_form.html", context)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [field.name for field in self.opts.fields if field.name not in self.hidden]
+        names = [field.name for field in self.opts.fields if field.name not in self.hidden]
+        return sorted(names, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.get_fields(request, obj)

@@ -12,6 +12,10 @@ class Migration(migrations.Migration):
     dependencies = [("tenants", "0004_entered_context")]
 
     operations = [
+        migrations.AlterModelOptions(
+            name="auditentry", options={"verbose_name_plural": "audit entries"}
+        ),
+        migrations.AlterModelOptions(name="apikey", options={"verbose_name": "API key"}),
         AddIndexConcurrently(
             model_name="auditentry",
             index=models.Index(F("action"), NEWEST, name="audit_action"),

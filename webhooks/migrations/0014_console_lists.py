@@ -12,6 +12,9 @@ class Migration(migrations.Migration):
     dependencies = [("webhooks", "0013_event_lists")]
 
     operations = [
+        migrations.AlterModelOptions(
+            name="delivery", options={"verbose_name_plural": "deliveries"}
+        ),
         AddIndexConcurrently(
             model_name="delivery",
             index=models.Index(
