@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from functools import cached_property
 from html import unescape
 
 from django.contrib.auth.models import Group
@@ -14,7 +15,15 @@ from tenants.models import ApiKey, AuditEntry, PlatformKey, User
 from tenants.routers import as_operator
 from tests.campaigns import brought
 from tests.console.operators import job, letter, made, sign_up
-from tests.people import PASSWORD, Browser, make_user, platform_key, prefix_of, tenant_key
+from tests.people import (
+    PASSWORD,
+    Browser,
+    csrf_token,
+    make_user,
+    platform_key,
+    prefix_of,
+    tenant_key,
+)
 from tests.webhooks.ears import listen, publish_in
 from webhooks.models import Delivery
 
@@ -48,7 +57,12 @@ class Signed:
 
     def post(self, url: str, **fields):
         """Post to an act's page, by hand: whether it shows a form or not."""
-        return self.browser.post(url, form="/console/webhooks/eventtype/", **fields)
+        sent = {"csrfmiddlewaretoken": self.token, **fields}
+        return self.browser.client.post(url, sent, headers=self.browser.headers)
+
+    @cached_property
+    def token(self) -> str:
+        return csrf_token(self.html("/console/webhooks/eventtype/"))
 
     def confirm(self, url: str, **fields):
         """Open an act's page, fill its form in and send it."""
