@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from django.core.management import call_command
+from django.db import connections
 
 from config.ids import uuid7
 from console import counting, rollup
@@ -212,6 +213,16 @@ def test_an_hour_adds_its_minutes_up(clean):
     assert 45_000 < quantile(row.took, 0.95) < 55_000
 
 
+def test_an_hour_whose_minutes_are_gone_stays_as_it_was(clean):
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    Hour.objects.using("operator").create(
+        at=hour - timedelta(hours=24), queue=QUEUE, made=7, traced=7
+    )
+    rollup.roll_up(now=hour)  # It asks after the works of the same hour a day ago.
+    [row] = [each for each in hours() if each.at == hour - timedelta(hours=24)]
+    assert row.made == 7
+
+
 def test_old_numbers_go(clean):
     end = this_minute()
     Minute.objects.using("operator").create(at=end - timedelta(days=4), queue=QUEUE)
@@ -219,13 +230,14 @@ def test_old_numbers_go(clean):
     assert rollup.roll_up(now=end).pruned == 2
 
 
-def test_it_asks_a_few_statements_however_long_the_pause(clean, django_assert_max_num_queries):
-    from django.db import connections
-
-    end = this_minute()
+def test_it_asks_a_few_statements_however_much_there_is(clean, django_assert_max_num_queries):
+    end = now().replace(minute=30, second=0, microsecond=0)
     rollup.roll_up(now=end - timedelta(hours=10))
-    with django_assert_max_num_queries(30, connection=connections["operator"]):
+    # Each hour of a pause: what it looks at again, and its row.
+    with django_assert_max_num_queries(20 + 4 * 11, connection=connections["operator"]):
         rollup.roll_up(now=end)
+    with django_assert_max_num_queries(20, connection=connections["operator"]):
+        rollup.roll_up(now=end + MINUTE)
 
 
 def test_the_command_counts_and_says_so(clean, capsys):
@@ -285,8 +297,6 @@ def test_no_statement_scans_a_queue(crowd, monkeypatch):
 
         def __getattr__(self, name):
             return getattr(self.cursor, name)
-
-    from django.db import connections
 
     monkeypatch.setattr(counting, "_served", lambda: [queue("jobs")])
     end = this_minute()
