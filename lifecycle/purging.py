@@ -32,7 +32,9 @@ from jobs.states import FINISHED
 from jobs.steps import Claim
 from lifecycle import tables
 from lifecycle.closing import tell
+from lifecycle.errors import MoveDelayed
 from lifecycle.models import Closure
+from lifecycle.moving import undoing
 from lifecycle.tables import Table
 from onboarding import files, ledger, steps
 from onboarding.errors import NotOurs
@@ -186,6 +188,14 @@ def _cancel_works(purge: Purge) -> None:
             _record(purge, "tenant.works_cancelled", {"works": counts})
 
 
+def _end_move(purge: Purge) -> None:
+    """No trigger of a move that was under way refuses what is deleted."""
+    try:
+        undoing.end(tenant_id=purge.tenant.pk)
+    except MoveDelayed as delay:
+        raise NotNow(str(delay), BUSY) from delay
+
+
 def _undo_own_steps(purge: Purge) -> None:
     """Have the project's own provisioning steps unmake what they made, the last one first."""
     with tenant_context(purge.tenant.ref):
@@ -293,6 +303,7 @@ def _end(purge: Purge) -> None:
 
 PHASES: Mapping[str, Callable[[Purge], None]] = {
     "works": _cancel_works,
+    "move": _end_move,
     "steps": _undo_own_steps,
     "files": _remove_files,
     "schema": _drop_schema,
