@@ -133,6 +133,7 @@ SLIPWAY: dict[str, Any] = {
         "campaigns": {"task": "campaigns.tend", "schedule": 60.0},
         "unknown": {"task": "campaigns.unknown", "schedule": 30.0},
         "rollup": {"task": "console.rollup", "schedule": 60.0},
+        "moves": {"task": "lifecycle.moves", "schedule": 60.0},
         "lifecycle": {"task": "lifecycle.tend", "schedule": crontab(minute="35")},
     },
     # Dotted paths of what `manage.py migrate` does when public is up to date: done(alias).
