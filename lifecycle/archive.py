@@ -107,6 +107,7 @@ def _one_moment() -> Iterator[BaseDatabaseWrapper]:
             cursor.execute("set transaction isolation level repeatable read, read only")
         yield own
     finally:
+        own.rollback()  # Nothing was written; a pool wants its connections back idle.
         own.close()
 
 

@@ -164,7 +164,9 @@ class Close(Act):
             following.purge(tenant, hidden=options["json"])
         tenant.refresh_from_db(using=OPERATOR)
         value = {"changed": changed, "status": tenant.status, "closes_at": tenant.closes_at}
-        until = f"It is {tenant.status}; closes at {tenant.closes_at}."
+        until = f"It is {tenant.status}."
+        if tenant.status == TenantStatus.CLOSING:
+            until = f"It is closing; closes at {tenant.closes_at}."
         return Said(until if changed else f"It was so already. {until}", value)
 
 

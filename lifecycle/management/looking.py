@@ -78,7 +78,7 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {plain(each)}" for name, each in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(plain, value))
+        return (", " if isinstance(value, list) else "/").join(map(plain, value))
     return " ".join(str(value).split())
 
 

@@ -194,18 +194,18 @@ def test_the_files_of_a_bucket_go_too(settings, operator, engine, superuser):
 
 @pytest.mark.thorough
 def test_it_goes_on_wherever_it_is_killed(resident, engine, superuser):
-    """By SIGKILL after each of its statements in turn, each time in another process."""
+    """By SIGKILL after its first statements, after some more, and so on, each in a new process."""
     close_now(resident.tenant)
     residents.due_now(closing.KIND)
     drainer, killed = engine.drainer(), 0
     with Killer() as killer:
-        for after in range(1, 500):
+        for after in range(1, 500, 3):
             [claim] = engine.claim("jobs", drainer=drainer)
             if not killer.dies(claim, after=after):
                 break
             killed += 1
             engine.hand_back(claim)
-    assert killed > 30
+    assert killed > 15
     assert fresh(resident.tenant).status == "closed"
     assert traces.undocumented(superuser, resident.words, resident.tenant.pk) == set()
     trail = AuditEntry.objects.using(OPERATOR).filter(tenant_id=resident.tenant.pk)
