@@ -8,6 +8,7 @@ from django.db import connections
 from config import health
 from config.doctor import Finding, fail, ok, warn
 from jobs.engine.look import STALE_SECONDS
+from jobs.engine.sql import HELD
 from jobs.models import GATE, Drainer, Gate
 from jobs.registry import queues
 
@@ -16,13 +17,16 @@ FEW_DAYS = 7  # Of partitions ahead: an hourly run keeps fourteen.
 COUNTED = 10_000  # Works of one queue, at most: it is for looking, not for counting.
 LATE, VERY_LATE = 300.0, 3600.0  # Seconds that a work may wait that could run.
 
-# By the index of what is runnable; the age is that of the first ones it comes by.
+# By the index of what is runnable; the age is that of the first ones it comes by. What is suspended
+# waits as what is paused does.
 _WAITING = """
-select count(*), coalesce(extract(epoch from now() - min(due_at)), 0)::float8,
+select count(*),
+  coalesce(extract(epoch from now() - min(due_at) filter (where not paused)), 0)::float8,
   count(*) filter (where paused)
 from (select w.due_at, exists (
     select from jobs_lane l where l.tenant_id = w.tenant_id and l.key = w.lane
-      and greatest(l.paused_until, l.operator_paused_until) > now()) as paused
+      and greatest(l.paused_until, l.operator_paused_until) > now())
+    or exists (select from tenants_tenant t where t.id = w.tenant_id and ({held})) as paused
   from {table} w where w.state = 'pending' limit {most}) waiting
 """
 _LANES = """
@@ -55,12 +59,12 @@ def look_at_queues() -> Iterator[Finding]:
     """How much waits that could run, and for how long."""
     for queue in queues().values():
         with connections[OPERATOR].cursor() as cursor:
-            cursor.execute(_WAITING.format(table=queue.table, most=COUNTED))
+            cursor.execute(_WAITING.format(table=queue.table, most=COUNTED, held=HELD))
             depth, age, paused = cursor.fetchone()
         many = f"{COUNTED} or more" if depth == COUNTED else str(depth)
         said = f"{queue.name}: {many} wait"
         if paused:
-            said += f", {paused} of them in lanes that are paused"
+            said += f", {paused} of them in lanes that are paused, or of suspended tenants"
         if depth > paused and age > LATE:
             said += f"; the oldest for {timedelta(seconds=round(age))}"
             do = "Are workers alive? One more, on any machine, takes its share at once."
