@@ -135,13 +135,13 @@ def _tiles(
     tried = sent.get("succeeded", 0) + sent.get("dead_letter", 0)
     busy, slots = sum(d.busy for d in drainers), sum(d.slots for d in drainers)
     return [
-        Tile("Open work", count(sum(lying)), "#depth", note="in all queues, dead letters apart"),
+        Tile("Open work", count(sum(lying)), "#depth", note="dead letters apart"),
         Tile(
             "Dead letters",
             count(dead),
             links.letters(),
             look="bad" if dead else "good",
-            note="open; they wait for you",
+            note="wait for a person",
         ),
         Tile(
             "Accounted for",
@@ -152,7 +152,7 @@ def _tiles(
         ),
         Tile("Sign-ups ready", count(signed), links.works("onboarding", state="succeeded")),
         Tile(
-            "Deliveries that arrived",
+            "Deliveries arrived",
             share(sent.get("succeeded", 0), tried),
             links.works("deliveries", state="succeeded"),
             note=f"of {count(tried)} that ended",

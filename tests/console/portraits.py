@@ -8,7 +8,6 @@ It writes a month of numbers into that Slipway's rollup, some tenants, and works
 never let it near one that is in use.
 """
 
-import json
 import math
 import os
 import random
@@ -45,8 +44,8 @@ def main() -> None:
     email, password, place = sys.argv[1:4]
     random.seed(7)
     tenants = make_tenants()
-    write_numbers(tenants)
     make_trouble(tenants)
+    write_numbers(tenants)
     take(email, password, Path(place))
 
 
@@ -82,7 +81,7 @@ def write_numbers(tenants: list[int]) -> None:
     hour = now.replace(minute=0)
     for table, first, step, many in (
         (Hour, hour - timedelta(days=30), timedelta(hours=1), 30 * 24),
-        (Minute, now - timedelta(minutes=75), timedelta(minutes=1), 74),
+        (Minute, now - timedelta(minutes=75), timedelta(minutes=1), 75),
     ):
         table.objects.using("operator").filter(at__gte=first).delete()
         share = step / timedelta(hours=1)
@@ -115,11 +114,11 @@ def row(at: datetime, name: str, tenants: list[int], share: float) -> dict:
         "queue": name,
         "depth": {
             "pending": int(works * random.uniform(0.001, 0.006)) + (4_000 if storm else 0),
-            "processing": int(works * 0.002) + 1,
+            "processing": int(works * 0.002) + random.randint(0, 3),
             "failed": waiting,
-            "dead_letter": 23 if name == "deliveries" else 0,
+            "dead_letter": len(ERRORS) if name == "deliveries" else 0,
         },
-        "oldest": {"pending": random.randint(1, 6) + (700 if storm else 0), "failed": 20},
+        "oldest": {"pending": random.randint(1, 6) + (700 if storm else 0)},
         "made": works,
         "traced": works,
         "untraced": [],
@@ -200,10 +199,6 @@ def make_trouble(tenants: list[int]) -> None:
                 created_at=at,
             ).save(using="operator", force_insert=True)
         hold_back(tenants, now)
-        cursor.execute(
-            "update console_minute set depth = depth || %s where queue = 'deliveries'",
-            [json.dumps({"dead_letter": len(ERRORS)})],
-        )
 
 
 def hold_back(tenants: list[int], now: datetime) -> None:
@@ -249,7 +244,6 @@ def take(email: str, password: str, place: Path) -> None:
             page.click("[type=submit]")
             page.goto(f"{home}?range={'1h' if name == 'phone' else '24h'}")
             page.screenshot(path=place / f"console-{name}.png")
-            page.screenshot(path=f"/tmp/console-{name}-whole.png", full_page=True)
         browser.close()
 
 

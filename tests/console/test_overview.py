@@ -160,7 +160,7 @@ def test_numbers_are_those_of_the_range(worker):
     tell(hour - 2 * HOUR, table=Hour, took={str(bucket(200)): 98})
     tell(hour - 50 * HOUR, table=Hour, took={str(bucket(200)): 98})
     for span, wanted in (("1h", "—"), ("24h", "98.00 %"), ("7d", "98.00 %")):
-        [tile] = [t for t in overview.build(span=span).tiles if t.name == "Deliveries that arrived"]
+        [tile] = [t for t in overview.build(span=span).tiles if t.name == "Deliveries arrived"]
         assert tile.value == wanted
     of_week = {line.queue: line.cells for line in overview.build(span="7d").ended}
     assert [text for text, _ in of_week["deliveries"]] == ["196", "0", "0", "4"]
