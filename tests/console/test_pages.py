@@ -78,7 +78,10 @@ def attempt_page(console, one) -> str:
 # ---- What strangers wrote ----
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name",
+    ["script", *(pytest.param(name, marks=pytest.mark.thorough) for name in [*HOSTILE][1:])],
+)
 def test_what_strangers_wrote_stays_text_on_every_page(console, tenant, delivery, name):
     text = HOSTILE[name]
     rows = Delivery.objects.using(OPERATOR).filter(pk=delivery.pk)
@@ -256,6 +259,7 @@ def test_a_tenant_shows_its_works_and_letters(console, tenant, delivery):
     assert DeadLetter.objects.using(OPERATOR).filter(tenant_id=tenant.pk).count() == 1
 
 
+@pytest.mark.thorough
 def test_more_rows_are_shown_by_no_more_statements(console):
     tenant = create_tenant()
     work = job(tenant)

@@ -97,6 +97,7 @@ def test_a_tenant_is_found_by_slug_and_by_either_id(console, rows):
         assert html.count("/change/") == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text", ["%00", "%27%20or%201=1--", "evt_", "%F0%9F%92%A9", "%25", "9" * 30, "a" * 300, "tnt_x"]
 )
