@@ -130,7 +130,7 @@ class Scene:
     yard: Yard
     ports: list[int]
     tenant: int
-    token: str
+    tokens: list[str]  # A key of its own for each writer: a key has its limit.
     platform: str
     mover: Process | None = None
     kills: list[str] = field(default_factory=list)
@@ -213,7 +213,8 @@ with tenant_context(tenant):
     made = Customer.objects.bulk_create(
         Customer(external_id=f"old{n}", name=f"old{n}") for n in range(int(sys.argv[1]))
     )
-print(json.dumps([tenant.pk, tenant_key(tenant), platform_key(), [str(one.pk) for one in made]]))
+tokens = [tenant_key(tenant) for _ in range(int(sys.argv[2]))]
+print(json.dumps([tenant.pk, tokens, platform_key(), [str(one.pk) for one in made]]))
 """
 
 
@@ -241,11 +242,11 @@ def staged(tmp_path: Path) -> Iterator[tuple[Scene, Ledger]]:
 
 def staged_scene(yard: Yard) -> tuple[Scene, Ledger]:
     settled = subprocess.run(
-        [sys.executable, "-c", SETTLE, str(CUSTOMERS)],
+        [sys.executable, "-c", SETTLE, str(CUSTOMERS), str(WRITERS)],
         cwd=ROOT, env=yard.environment, capture_output=True, text=True,
     )  # fmt: skip
     assert settled.returncode == 0, settled.stderr
-    tenant, token, platform, ids = json.loads(settled.stdout.splitlines()[-1])
+    tenant, tokens, platform, ids = json.loads(settled.stdout.splitlines()[-1])
     first = free_ports()
     ports = [first + n for n in range(WEBS)]
     for port in ports:
@@ -258,7 +259,7 @@ def staged_scene(yard: Yard) -> tuple[Scene, Ledger]:
         until(lambda port=port: answers(port), 60, "a web process")
     ledger = Ledger({f"old{n}": f"old{n}" for n in range(CUSTOMERS)})
     ledger.free = [(f"old{n}", f"cus_{id_}") for n, id_ in enumerate(ids)]
-    return Scene(yard, ports, tenant, token, platform), ledger
+    return Scene(yard, ports, tenant, tokens, platform), ledger
 
 
 def answers(port: int) -> bool:
@@ -270,7 +271,9 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def writing(scene: Scene, ledger: Ledger) -> Iterator[list[Writer]]:
-    writers = [Writer(number, scene.ports, scene.token, ledger) for number in range(WRITERS)]
+    writers = [
+        Writer(number, scene.ports, token, ledger) for number, token in enumerate(scene.tokens)
+    ]
     for writer in writers:
         writer.start()
     try:

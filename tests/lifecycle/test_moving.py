@@ -8,12 +8,12 @@ from django.db import DatabaseError, connections, transaction
 from config.problems import is_moving
 from customers.models import Customer, Suppression
 from jobs import services
-from jobs.models import DeadLetter
+from jobs.models import DeadLetter, Job
 from jobs.outcomes import Fail, Retry, Snooze, Succeeded
-from lifecycle.models import Change, PlanMove
+from lifecycle.models import Change
 from lifecycle.moving import undoing
 from tenants.context import TenantRef, tenant_context
-from tests.jobs.conftest import Engine, withdraw_everything
+from tests.jobs.conftest import Engine, drain, fresh, withdraw_everything
 from tests.lifecycle.removal import Removal, step_by_step
 
 OPERATOR = "operator"
@@ -137,6 +137,26 @@ def test_a_write_that_meets_the_switch_is_refused_for_a_moment(removal, monkeypa
     removal.until("done")
     assert "again" in {row[0] for row in removal.rows(removal.home).values()}
     assert "too early" not in {row[0] for row in removal.rows(removal.home).values()}
+
+
+def test_a_step_that_meets_the_switch_comes_again_and_spends_no_try(removal, monkeypatch):
+    step_by_step(monkeypatch)
+    removal.ask("pro")
+    removal.until("switch")
+    rows = "".join(f'{{"name": "I{n}", "external_id": "i{n}"}}\n' for n in range(5))
+    sent = removal.desk.send("/imports", rows, "application/x-ndjson").json()
+    job = Job.objects.using(OPERATOR).get(tenant_id=removal.number, kind="customers.import")
+    with transaction.atomic(using=OPERATOR):
+        take_the_switchs_lock(removal.number)
+        drain(lambda *_: fresh(job).last_error != "", name="jobs")
+        assert (job.attempts, job.last_error) == (0, "its tenant is moving to another home")
+        assert job.state in {"scheduled", "pending", "processing"}
+    drain(lambda *_: fresh(job).state == "succeeded", name="jobs")
+    assert job.attempts == 1
+    assert removal.desk.get(f"/imports/{sent['id']}").json()["created"] == 5
+    removal.until("done")
+    names = {row[0] for row in removal.rows(removal.home).values()}
+    assert {f"I{n}" for n in range(5)} <= names
 
 
 def test_another_tenants_writes_are_not_refused(removal, other_tenant, monkeypatch):
@@ -356,8 +376,3 @@ def take_the_switchs_lock(number: int) -> None:
             "select pg_advisory_xact_lock(hashtextextended('slipway move ' || %s::bigint, 0))",
             [number],
         )
-
-
-def test_only_one_move_is_open(removal):
-    removal.ask("pro")
-    assert PlanMove.objects.using(OPERATOR).filter(tenant_id=removal.number).count() == 1
