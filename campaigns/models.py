@@ -322,8 +322,7 @@ w.phone <> '' and not exists (select from public.campaigns_campaign c
 
     class Meta(Work.Meta):
         abstract = False
-        constraints = [
-            # Nobody is written to twice by one campaign.
+        constraints = [  # Nobody is written to twice by one campaign.
             models.UniqueConstraint(
                 fields=["tenant", "campaign", "phone"],
                 name="message_once",
