@@ -236,6 +236,7 @@ SLIPWAY: dict[str, Any] = {
         "webhooks.retention.KEPT_PAYLOADS",
         "webhooks.retention.EVENTS",
         "campaigns.retention.NUMBERS",
+        "console.bulk.ENDED",
     ],
     # What `manage.py doctor` looks at, each a config.doctor.Look.
     "DOCTOR": {

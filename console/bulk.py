@@ -30,6 +30,7 @@ from jobs import replaying, services
 from jobs.errors import ReasonMissing, StaleState
 from jobs.fence import hold
 from jobs.outcomes import Fail, Outcome, Snooze, Succeeded
+from jobs.pruning import Sort
 from jobs.resolving import CHUNK
 from jobs.services import OPERATOR, enqueue
 from jobs.steps import Claim
@@ -41,6 +42,7 @@ from tenants.routers import as_operator
 KIND = "console.bulk"
 PACE = replaying.PACE  # Works a second.
 STRETCH = replaying.STRETCH  # Seconds at a time; then others' jobs have their turn.
+ENDED = Sort("bulk", "console_bulk", "works", "finished_at", "r.finished_at < %(before)s")
 
 
 class NotToBeDone(Exception):

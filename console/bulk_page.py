@@ -2,15 +2,18 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 
 from config.admin.acts import Act, Asked
 from config.admin.reading import ReadOnlyAdmin
-from config.admin.showing import Panel, mark
+from config.admin.showing import Panel, link, mark
 from console import bulk
 from console.models import Bulk
 from jobs.acts import REFUSALS
+from jobs.services import OPERATOR
+from tenants.models import User
 
 EVERY = 2  # Seconds between two looks, as the browser takes them without any script.
 
@@ -25,7 +28,7 @@ def _go_on(row: Bulk, asked: Asked) -> None:
 
 @admin.register(Bulk)
 class BulkAdmin(ReadOnlyAdmin):
-    list_display = ("made", "act", "model", "stands", "done", "skipped", "total", "user", "reason")
+    list_display = ("made", "act", "on", "stands", "done", "skipped", "total", "user", "reason")
     list_select_related = ("user",)
     acts = (
         Act(
@@ -51,6 +54,22 @@ class BulkAdmin(ReadOnlyAdmin):
             many=False,
         ),
     )
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [
+            *("act", "on", "filter", "who", "reason", "request_id"),
+            *("created_at", "started_at", "finished_at"),
+        ]
+
+    @admin.display(description="on")
+    def on(self, row: Any) -> str:
+        """Which list's filter it was."""
+        return str(apps.get_model(row.model)._meta.verbose_name_plural)
+
+    @admin.display(description="asked for by")
+    def who(self, row: Any) -> Any:
+        found = User.objects.using(OPERATOR).filter(pk=row.user_id).first()
+        return "" if found is None else link("tenants_user", found.pk, found.email)
 
     @admin.display(description="state")
     def stands(self, row: Any) -> Any:

@@ -255,6 +255,7 @@ class Pause(Because):
 
     hours = forms.ChoiceField(
         choices=HOURS,
+        initial="1",
         required=False,
         label="For",
         help_text="What is under way comes to its end. It can be resumed at any time.",

@@ -161,7 +161,7 @@ AttemptAdmin.searches = Searches(prefix="att", own=lambda uuid: _tries_of(uuid),
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
-    list_display = ("since", "queue", "work", "whose", "why", "said", "resolved", "resolved_by")
+    list_display = ("since", "queue", "work", "whose", "because", "said", "resolved", "resolved_by")
     list_filter = (
         presence("resolved_at", yes="resolved", no="open", name="resolved"),
         ByQueue,
@@ -188,7 +188,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         return panels.work_link(letter.queue, letter.work_id)
 
     @admin.display(description="reason")
-    def why(self, letter: DeadLetter) -> SafeString:
+    def because(self, letter: DeadLetter) -> SafeString:
         return mark(letter.reason)
 
     @admin.display(description="error")
