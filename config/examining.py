@@ -24,7 +24,7 @@ BUSY = 0.8  # Of max_connections.
 TIMEOUT = 2.0  # Seconds.
 # Those of Django's that https answers; what stands without it is said once.
 OF_HTTPS = {"security.W004", "security.W008", "security.W012", "security.W016", "security.W005"}
-OF_HTTPS |= {"security.W021"}
+OF_HTTPS |= {"security.W010", "security.W011", "security.W021"}
 
 
 def look_at_settings() -> Iterator[Finding]:
@@ -37,10 +37,10 @@ def look_at_settings() -> Iterator[Finding]:
                 f"PUBLIC_URL is {settings.PUBLIC_URL}: cookies and keys travel unencrypted.",
                 "Put a proxy with TLS in front, and set PUBLIC_URL to its https address.",
             )
+    found = [one for one in found if not one.is_silenced()]
     for one in found:
-        if not one.is_silenced():
-            level = fail if one.level >= checks.ERROR else warn
-            yield level(f"{one.id}: {one.msg}", one.hint or "See `manage.py check --deploy`.")
+        level = fail if one.level >= checks.ERROR else warn
+        yield level(f"{one.id}: {one.msg}", one.hint or "See `manage.py check --deploy`.")
     if settings.DEBUG:
         yield warn("DEBUG is on: errors show what is inside.", "Set DEBUG=false.")
     if not found:
@@ -99,7 +99,8 @@ def look_at_beat() -> Iterator[Finding]:
     for name, entry in settings.SLIPWAY["BEAT"].items():
         at = when.get(entry["task"])
         patience = _patience(entry["schedule"])
-        if at is None or now - at > patience:
+        # One that has not run yet may have had no time to.
+        if now - (at or when.get(ran.SINCE, now)) > patience:
             ago = "never" if at is None else f"{timedelta(seconds=round(now - at))} ago"
             late.append(f"{name} ({ago})")
     if not when:

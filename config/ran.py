@@ -10,6 +10,7 @@ from celery import Task
 from config.redis import client
 
 KEY = "slipway:ran"
+SINCE = "since"  # When the first task ran that anybody remembers.
 
 
 class Told(Task):  # type: ignore[type-arg]
@@ -20,10 +21,12 @@ class Told(Task):  # type: ignore[type-arg]
     def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
         """Celery calls it after each good end. Nobody waits for it in vain: it is only told."""
         with contextlib.suppress(redis.RedisError, OSError):
-            client(timeout=1.0).hset(KEY, self.name, str(time.time()))
+            now = str(time.time())
+            client(timeout=1.0).hset(KEY, self.name, now)
+            client(timeout=1.0).hsetnx(KEY, SINCE, now)
 
 
 def when() -> dict[str, float]:
-    """Task → Unix seconds. Raises redis.RedisError."""
+    """Task → Unix seconds, and SINCE. Raises redis.RedisError."""
     found: dict[bytes, bytes] = client(timeout=2.0).hgetall(KEY)  # type: ignore[assignment]
     return {name.decode(): float(at) for name, at in found.items()}

@@ -281,8 +281,11 @@ def test_tasks_that_did_not_run_in_time_are_named(settings):
     tasks = {entry["task"]: now for entry in settings.SLIPWAY["BEAT"].values()}
     client().hset(ran.KEY, mapping=tasks | {"webhooks.tend": now - 600})
     assert "tend (0:10:00 ago)" in warning("beat")
+    client().hdel(ran.KEY, "jobs.prune")  # An hour has not been over since.
     app.tasks[tend.name].apply()  # As a worker does it.
     assert look("beat").level == Level.OK
+    client().hset(ran.KEY, ran.SINCE, now - 3 * 3600)
+    assert "prune (never)" in warning("beat")
 
 
 # ---- Mail and files ----
