@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from django.core.files.base import ContentFile
 from django.test import Client
+from django.utils import timezone
 
-from jobs.models import Job
+from jobs.models import Attempt, DeadLetter, Job, Lane
 from jobs.outcomes import Succeeded
 from jobs.registry import kind
+from jobs.states import State
 from tenants import files
 from tenants.context import PLATFORM_ID
 from tenants.models import Tenant
+from tests.campaigns import brought
 from tests.jobs.conftest import Engine
 from tests.onboarding import world
 from tests.onboarding.conftest import SignUpCaller
@@ -54,7 +57,7 @@ def settle_in(operator, plan: str = "free", **body) -> Resident:
 
 
 def furnish(resident: Resident, *, customers: int = 3) -> None:
-    """Customers, an endpoint with a secret, an event that waits, a campaign's parts, a file."""
+    """Customers, an endpoint with a secret, an event that waits, a campaign, a file."""
     client, headers = Client(), bearer(tenant_key(resident.tenant))
     send = lambda path, body: _post(client, headers, path, body)  # noqa: E731
     for n in range(customers):
@@ -67,9 +70,26 @@ def furnish(resident: Resident, *, customers: int = 3) -> None:
          "headers": {"X-Token": SECRET}},
     )  # fmt: skip
     send("/v1/events", {"type": "order.paid", "data": {"of": resident.tenant.slug}})
-    send("/v1/segments", {"name": "All", "filter": {"field": "name", "op": "=", "value": "C1"}})
+    _campaign(resident.tenant)
     name = f"{files.prefix_of(resident.tenant.pk)}/uploads/{resident.tenant.slug}.txt"
     files.storage().save(name, ContentFile(resident.email.encode()))
+
+
+def _campaign(tenant: Tenant) -> None:
+    """A campaign with messages that wait and one that was sent, tries, a dead letter, a lane."""
+    one = brought.campaign(tenant, segment=brought.segment(tenant))
+    for n, state in enumerate((State.PENDING, State.SUCCEEDED, State.DEAD_LETTER)):
+        message = brought.message(one, n, state)
+        Attempt(
+            tenant_id=tenant.pk, queue="messages", work_id=message.pk, number=1, drainer=1,
+            started_at=timezone.now(), outcome="failed", request={"to": tenant.slug},
+        ).save(using=OPERATOR, force_insert=True)  # fmt: skip
+    DeadLetter(
+        tenant_id=tenant.pk, queue="messages", work_id=message.pk, reason="failed",
+        error=tenant.slug,
+    ).save(using=OPERATOR, force_insert=True)  # fmt: skip
+    brought.skip(one, "no_phone")
+    Lane(tenant_id=tenant.pk, key=f"account:{one.account_id}").save(using=OPERATOR)
 
 
 def _post(client: Client, headers: dict, path: str, body: dict):

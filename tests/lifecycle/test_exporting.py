@@ -20,6 +20,7 @@ from lifecycle.models import Export
 from tenants import files
 from tenants.models import AuditEntry, Tenant
 from tests.lifecycle import residents
+from tests.lifecycle.killing import Killer
 from tests.notes.models import Notebook
 from tests.people import bearer, platform_key, tenant_key
 
@@ -202,6 +203,28 @@ def test_no_half_file_is_ever_served(client, tenant, engine):
     assert files.storage().listdir(place)[1] == [found.file.rpartition("/")[2]]
     assert kind(exporting.KIND).step(claim) == Succeeded()  # Again: nothing is written over.
     assert files.storage().listdir(place)[1] == [found.file.rpartition("/")[2]]
+
+
+@pytest.mark.thorough
+def test_killed_anywhere_it_is_begun_anew(client, tenant, engine):
+    """By SIGKILL after its first statements, after some more, and while the file is stored."""
+    api, drainer = Api(client, tenant), engine.drainer()
+    shown, killed = api.begin().json(), 0
+    place = f"{files.prefix_of(tenant.pk)}/archives"
+    with Killer() as killer:
+        for after in (0, *range(1, 100, 2)):
+            [claim] = engine.claim("jobs", drainer=drainer)
+            if not killer.dies(claim, after=after):
+                break
+            killed += 1
+            assert api.get(f"/{shown['id']}/file").status_code == 409
+            engine.hand_back(claim)
+    assert killed > 3
+    told = api.get(f"/{shown['id']}").json()
+    body = b"".join(api.get(f"/{shown['id']}/file").streaming_content)
+    assert hashlib.sha256(body).hexdigest() == told["sha256"]
+    assert zipfile.ZipFile(io.BytesIO(body)).testzip() is None
+    assert len(files.storage().listdir(place)[1]) == 1
 
 
 def test_one_that_would_take_too_long_says_what_to_do(client, tenant, engine):

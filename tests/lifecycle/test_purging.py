@@ -90,6 +90,7 @@ def test_the_search_finds_what_a_purge_forgets(resident, engine, superuser, monk
     assert {(table, "email"), (table, "slug"), (table, "number")} <= left
 
 
+@pytest.mark.thorough
 def test_what_a_move_left_behind_goes_too(engine, operator, superuser):
     resident = residents.settle_in(operator)
     operator.execute(
@@ -114,6 +115,7 @@ def test_tables_of_an_extension_are_purged(tenant, engine):
     assert not notes.filter(tenant_id=tenant.pk).exists()
 
 
+@pytest.mark.thorough
 def test_a_neighbour_keeps_everything(engine, operator, superuser):
     resident, neighbour = residents.settle_in(operator), residents.settle_in(operator)
     residents.furnish(resident)
