@@ -74,6 +74,7 @@ def back_up(scene: Scene, file: Path) -> datetime:
 def restore(scene: Scene, file: Path) -> None:
     """As docs/operations.md says: beside the old one, and then in its place."""
     as_superuser(scene, f"create database {OTHER} owner slipway_owner template template0")
+    as_superuser(scene, f"revoke temporary on database {OTHER} from public")
     tool(scene, "pg_restore", "--exit-on-error", str(file))
     as_superuser(
         scene,
