@@ -11,7 +11,7 @@ from config.admin.paging import NEWEST
 from console import links
 from console.reading import Told
 from console.words import count, lasting
-from jobs.models import Drainer, Lane
+from jobs.models import Drainer, Gate, Lane
 from jobs.registry import queues
 from webhooks.models import Endpoint
 
@@ -112,6 +112,7 @@ def listed(
 ) -> list[Need]:
     """All of them, the worst first."""
     found = [
+        *_gate(),
         *_workers(told, drainers),
         *_lost(told),
         *_letters(letters, now),
@@ -122,6 +123,15 @@ def listed(
         *_endpoints(),
     ]
     return sorted(found, key=lambda need: need.look != "bad")
+
+
+def _gate() -> Iterable[Need]:
+    """After a restore nothing is claimed until an operator has said what may have been sent."""
+    shut = Gate.objects.using(OPERATOR).filter(held_since__isnull=False).first()
+    if shut is not None and shut.held_since is not None:
+        since = f"{shut.held_since:%Y-%m-%d %H:%M} UTC"
+        why = f"Since {since}: {shut.held_why}. See `manage.py restored`."
+        yield Need("bad", "No work is claimed", why, "")
 
 
 def _workers(told: Told, drainers: Sequence[Drainer]) -> Iterable[Need]:

@@ -115,6 +115,18 @@ def test_it_says_why_work_waits(worker):
     assert "every worker's slots are full" in needs()["5 wait in deliveries"]
 
 
+def test_a_shut_gate_comes_first(worker, clean):
+    tell(this_minute() - MINUTE, depth={}, oldest={})
+    before = clean.execute("select held_since, held_why from jobs_gate").fetchone()
+    try:
+        clean.execute("update jobs_gate set held_since = now(), held_why = 'it went back in time'")
+        [(what, why)] = needs().items()
+        assert what == "No work is claimed"
+        assert "it went back in time" in why
+    finally:
+        clean.execute("update jobs_gate set held_since = %s, held_why = %s", before)
+
+
 def test_old_numbers_are_said_to_be_old(worker):
     assert "These numbers are old" in needs()
     tell(this_minute() - 10 * MINUTE, depth={}, oldest={})
