@@ -16,11 +16,22 @@ from console.roles import DEEDS
 from jobs.models import DeadLetter, Lane
 from jobs.services import enqueue
 from tenants import audit
-from tenants.context import tenant_context
+from tenants.context import PLATFORM, tenant_context
 from tenants.models import AuditEntry
 from tenants.postgres import token
 from tenants.routers import as_app, as_operator
-from tests.console.acting import ACTS, Signed, act_url, dead, dead_job, entries, fresh, job, seen
+from tests.console.acting import (
+    ACTS,
+    Signed,
+    act_url,
+    campaign,
+    dead,
+    dead_job,
+    entries,
+    fresh,
+    job,
+    seen,
+)
 from tests.console.operators import letter
 from tests.jobs.conftest import Engine, withdraw_everything
 from tests.people import Browser, bearer, tenant_key
@@ -321,6 +332,21 @@ def test_an_endpoint_is_disabled_as_its_tenant_would_and_enabled_again(operator,
     assert fresh(row).state == "held"
     operator.confirm(act_url(endpoint, "enable"), reason="it is quiet again")
     assert fresh(row).state == "pending"
+
+
+def test_a_campaign_is_paused_where_its_tenant_has_a_schema_of_its_own(operator, dedicated_tenant):
+    row, reason = campaign(dedicated_tenant), why()
+    operator.confirm(act_url(row, "pause"), reason=reason)
+    assert (fresh(row).state, fresh(row).reason) == ("paused", reason)
+    (entry,) = entries(reason)
+    assert (entry.actor, entry.tenant_id) == (operator.actor, dedicated_tenant.pk)
+
+
+def test_the_platforms_own_endpoint_is_disabled_as_a_tenants_is(operator):
+    endpoint, reason = listen(PLATFORM), why()
+    operator.confirm(act_url(endpoint, "disable"), reason=reason)
+    assert fresh(endpoint).disabled_at is not None
+    assert [entry.actor for entry in entries(reason)] == [operator.actor]
 
 
 def test_a_suspended_tenants_keys_are_refused_until_it_is_reopened(client, operator, tenant):

@@ -1,8 +1,11 @@
 """Retry now, and cancel by filter: what was tried is tried at once, what never ran is not."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 
 from jobs import lanes, replaying, selection, services
 from jobs.errors import ReasonMissing, StaleState
@@ -146,6 +149,15 @@ def test_works_are_found_by_what_their_error_says(engine):
     assert found.ids == [meant.pk]
     wild = of([meant], error="%")
     assert selection.look(wild, place="", most=10, using=OPERATOR).ids == []
+
+
+def test_the_command_takes_the_words_of_an_error_too(engine):
+    tenant = engine.tenant()
+    dead_parcels(engine, 1, tenant=tenant, last_error="no route to host")
+    dead_parcels(engine, 2, tenant=tenant, last_error="HTTP 500")
+    out = StringIO()
+    call_command("replay", "parcels", "--error", "No Route", "--dry-run", "--json", stdout=out)
+    assert json.loads(out.getvalue())["found"] == 1
 
 
 # ---- Over the API, as the app role under RLS ----
