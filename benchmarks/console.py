@@ -1,7 +1,7 @@
 """The operators' console with a million works: each page's time and statements, side by side.
 
-A page has the same budget with a million works as with none of them: the ratio of the two says
-whether anything is counted, skipped through or scanned. The overview has a budget in milliseconds.
+The ratio of a page's time with a million works to that with some thousands says whether anything is
+counted, skipped through or scanned. The overview has a budget in milliseconds.
 """
 
 import json
@@ -10,18 +10,23 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.size import Size
 from benchmarks.stack import ROOT, Stack
-from benchmarks.table import Budget, Row, ms
+from benchmarks.table import Budget, Row, median_ratio, ms
 
 TENANTS = 1_000
-EACH = 7  # Requests of a page; the first one warms up and is not counted.
+FEW = 20_000  # Works of the other side: as many as a page looks at, and more.
+EACH = 9  # Requests of a page on each side, in turn.
 OVERVIEW = Budget(most=150.0, unit="ms")
-PAGE = Budget(most=150.0, unit="ms")
+PAGE = Budget(most=1.5)
+
+Told = tuple[float, int]  # Seconds of a request, and its statements.
+Asks = Callable[[str], Told]
 
 FILL = (
     """
@@ -87,46 +92,82 @@ PAGES = {
     "page of the large tenant": "tenants/tenant/500000/change/",
 }
 
-Measured = dict[str, tuple[float, int]]  # Page → median seconds, statements.
-
 
 def measure(stack: Stack, size: Size) -> Iterator[Row]:
     with stack.database("console_few") as few, stack.database("console_many") as many:
-        small = _measured(stack, few, 1_000)
-        large = _measured(stack, many, size.works)
-    for page, (seconds, statements) in large.items():
-        budget = OVERVIEW if page == "overview" else PAGE
-        yield Row(
-            f"console, {page}: {size.works:,} works / 1,000",
-            f"{ms(seconds)}, {statements} statements",
-            f"{ms(small[page][0])}, {small[page][1]} statements",
-            seconds * 1000,
-            budget,
-        )
+        sides = [(few, fill(stack, few, FEW)), (many, fill(stack, many, size.works))]
+        with ExitStack() as both:
+            operators = [both.enter_context(_operator(stack, name)) for name, _ in sides]
+            keys = [keys for _, keys in sides]
+            for page, path in PAGES.items():
+                small, large = _compared(operators, [path.format(**one) for one in keys])
+                yield _row(page, small, large, size.works)
 
 
-def _measured(stack: Stack, database: str, works: int) -> Measured:
-    """Every page, on a database that is filled first."""
+def fill(stack: Stack, database: str, works: int) -> dict[str, Any]:
+    """Deliveries, and all that belongs to them; the keys of the pages that are asked for."""
     with stack.connect(database, "slipway_owner") as owner:
         for statement in FILL:
             owner.execute(statement, {"tenants": min(TENANTS, works), "works": works})
         for table in ANALYSED:
             owner.execute(f"vacuum analyze {table}")
-    paths = {name: path.format(**_keys(stack, database)) for name, path in PAGES.items()}
-    answer = subprocess.run(
-        [sys.executable, "-m", "benchmarks.console", json.dumps(paths)],
+    return _keys(stack, database)
+
+
+def _row(page: str, small: list[Told], large: list[Told], works: int) -> Row:
+    sides = [statistics.median(seconds for seconds, _ in side) for side in (large, small)]
+    told = [
+        f"{ms(seconds)}, {side[0][1]} statements"
+        for seconds, side in zip(sides, (large, small), strict=True)
+    ]
+    if page == "overview":
+        return Row(f"console, overview with {works:,} works", *told, sides[0] * 1000, OVERVIEW)
+    ratio = median_ratio((one[0], two[0]) for one, two in zip(large, small, strict=True))
+    return Row(f"console, {page}: {works:,} works / {FEW:,}", *told, ratio, PAGE)
+
+
+def _compared(operators: list[Asks], paths: list[str]) -> tuple[list[Told], list[Told]]:
+    """Both sides in turn; the first request of each warms up."""
+    told: tuple[list[Told], list[Told]] = ([], [])
+    for _ in range(EACH + 1):
+        for ask, path, side in zip(operators, paths, told, strict=True):
+            side.append(ask(path))
+    return told[0][1:], told[1][1:]
+
+
+@contextmanager
+def _operator(stack: Stack, database: str) -> Iterator[Asks]:
+    """A signed-in operator, in a process of its own: this one belongs to another database."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.console"],
         cwd=ROOT,
         env=os.environ | stack.environment(database),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        check=True,
+        text=True,
     )
-    return {name: tuple(told) for name, told in json.loads(answer.stdout).items()}
+    assert process.stdin
+    assert process.stdout
+
+    def ask(path: str) -> Told:
+        process.stdin.write(f"{path}\n")
+        process.stdin.flush()
+        seconds, statements = json.loads(process.stdout.readline())
+        return seconds, statements
+
+    try:
+        yield ask
+    finally:
+        process.stdin.close()
+        process.wait(timeout=20)
 
 
-def look(paths: dict[str, str]) -> Measured:
-    """Ask for each page as an operator, in this process; its median time, and its statements."""
+def answer() -> None:
+    """For each path on standard input: how long its page took, and how many statements."""
     from django.conf import settings
+    from django.db import connections
     from django.test import Client
+    from django.test.utils import CaptureQueriesContext
 
     from tenants.models import User
     from tenants.routers import as_operator
@@ -135,22 +176,14 @@ def look(paths: dict[str, str]) -> Measured:
     with as_operator():
         staff = User.objects.create_superuser("bench@example.org", "not-used-to-sign-in")
         client.force_login(staff, backend="tenants.people.OperatorBackend")
-    return {name: _ask(client, path) for name, path in paths.items()}
-
-
-def _ask(client: Any, path: str) -> tuple[float, int]:
-    from django.db import connections
-    from django.test.utils import CaptureQueriesContext
-
-    times = []
-    for _ in range(EACH):
-        began = time.perf_counter()
-        answer = client.get(f"/console/{path}")
-        times.append(time.perf_counter() - began)
-        assert answer.status_code == 200, (path, answer.status_code)
-    with CaptureQueriesContext(connections["operator"]) as captured:
-        client.get(f"/console/{path}")
-    return statistics.median(times[1:]), len(captured)
+    for path in map(str.strip, sys.stdin):
+        with CaptureQueriesContext(connections["operator"]) as captured:
+            began = time.perf_counter()
+            shown = client.get(f"/console/{path}")
+            took = time.perf_counter() - began
+        assert shown.status_code == 200, (path, shown.status_code)
+        sys.stdout.write(json.dumps([took, len(captured)]) + "\n")
+        sys.stdout.flush()
 
 
 def _keys(stack: Stack, database: str) -> dict[str, Any]:
@@ -167,4 +200,4 @@ if __name__ == "__main__":
     import django
 
     django.setup()
-    sys.stdout.write(json.dumps(look(json.loads(sys.argv[1]))))
+    answer()
