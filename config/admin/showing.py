@@ -113,7 +113,12 @@ def visible(text: str, *, most: int = LONGEST_TEXT) -> str:
     Line ends and tabs stay what they are. Escaping is the template's.
     """
     cut = text[:most]
-    shown = "".join(one if one in "\n\t" or not is_unseen(one) else _spelled(one) for one in cut)
+    plain = cut.replace("\n", "").replace("\t", "").isprintable()  # As nearly every text is.
+    shown = (
+        cut
+        if plain
+        else "".join(one if one in "\n\t" or not is_unseen(one) else _spelled(one) for one in cut)
+    )
     return f"{shown} … ({len(text):,} characters)" if len(text) > most else shown
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from datetime import timedelta
 from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.contrib import admin
@@ -12,8 +13,9 @@ from django.utils import timezone
 
 from config.admin import paging
 from config.ids import uuid7
+from onboarding.models import ProvisionedResource
 from tests.conftest import create_tenant
-from tests.console.operators import OPERATOR, attempt, job, shown, sign_up, signed_in
+from tests.console.operators import OPERATOR, attempt, job, made, shown, sign_up, signed_in
 
 CROWD = 20_000
 SMALL = 200  # Rows that a plan may sort, or read one after the other.
@@ -90,6 +92,18 @@ def test_sign_ups_are_walked_by_the_time_that_they_were_made(console, small_page
     page = "onboarding/pendingonboarding"
     more = shown(console, f"{page}/" + link(html, "next"))
     assert (ids(html, page) + ids(more, page))[:5] == there[::-1]
+
+
+def test_a_ledger_is_walked_tenant_by_tenant(console, tenant, small_pages):
+    there = {
+        str(made(ProvisionedResource, id=uuid4(), tenant_id=tenant.pk, step=f"s{n}", name="n",
+                 lease=1).pk)
+        for n in range(7)
+    }  # fmt: skip
+    page = "onboarding/provisionedresource"
+    seen = walk(console, f"{page}/?tenant={tenant.slug}", page=page)
+    assert len(seen) == 7
+    assert set(seen) == there
 
 
 def test_what_no_index_leads_to_is_looked_for_so_far_and_then_further(
