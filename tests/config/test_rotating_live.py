@@ -100,7 +100,7 @@ class Deployment:
         headers = {"Host": host_of(self.tenant), "Accept": "text/html"}
         page = browser.get(url, headers=headers, timeout=10)
         csrf = page.text.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
-        form = {"username": member.email, "password": PASSWORD, "csrfmiddlewaretoken": csrf}
+        form = {"email": member.email, "password": PASSWORD, "csrfmiddlewaretoken": csrf}
         cookies = {"csrf": page.cookies["csrf"]}
         answer = browser.post(
             url, data=form, headers=headers, cookies=cookies, allow_redirects=False, timeout=10

@@ -104,6 +104,7 @@ def operator(tmp_path_factory):
     running = Up(directory / "state", free_ports())
     someone = Operator(running, directory)
     try:
+        wait(lambda: running.has_said("\nready") or running.process.poll() is not None, 300)
         running.wait_ready()
         settle(someone)
         yield someone
