@@ -34,6 +34,11 @@ noted as (
 HELD = "t.status = 'suspended' or t.status = 'closing' and t.closes_at is not null"
 # Lanes of jobs that go on all the same: what the law asks for, and what was half done.
 GOES_ON = ("erasures", "moves")
+ON = """
+    union all
+    select l.key from unnest(array[{lanes}]) l(key) where tenant.held and exists (
+      select from {table} w
+      where w.state = 'pending' and w.tenant_id = tenant.id and w.lane = l.key)"""
 
 PICK = """
 with recursive alive as materialized ({alive}),
@@ -62,11 +67,7 @@ looked as materialized (
       (select (select w.lane::text from {table} w where w.state = 'pending'
                and w.tenant_id = tenant.id and w.lane > l.key order by w.lane limit 1)
        from l where l.key is not null)
-    ) (select key from l where key is not null limit {lanes})
-    union all
-    select l.key from unnest(array[{goes_on}]) l(key) where tenant.held and exists (
-      select from {table} w
-      where w.state = 'pending' and w.tenant_id = tenant.id and w.lane = l.key)) lanes
+    ) (select key from l where key is not null limit {lanes}){on}) lanes
   left join lateral (
     select {paused} as paused, {rate} as rate, {tokens} as tokens
     from jobs_lane c where c.tenant_id = tenant.id and c.key = lanes.key limit 1) control on true
@@ -274,7 +275,9 @@ def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_L
     return PICK.format(
         alive=ALIVE,
         held=HELD,
-        goes_on=", ".join(f"'{lane}'" for lane in GOES_ON),
+        on=ON.format(table=queue.table, lanes=", ".join(f"'{lane}'" for lane in GOES_ON))
+        if queue.name == "jobs"
+        else "",
         table=queue.table,
         tenants=int(tenants),
         lanes=int(lanes),
