@@ -503,14 +503,31 @@ def test_it_errs_where_a_dedicated_schema_lacks_a_table(dedicated_tenant, theirs
 
 
 @pytest.mark.other_guard
-def test_it_errs_for_a_schema_that_is_not_there(theirs):
+def test_it_errs_for_a_schema_that_is_not_there(tenant):
     from django.db import ProgrammingError
 
     from customers.models import Customer
+    from tenants.models import Tenant
 
-    nowhere = TenantRef(theirs.pk, "t_999999999")
+    rows = Tenant.objects.using("operator").filter(pk=tenant.pk)
+    rows.update(home="dedicated")  # And nobody made its schema.
+    nowhere = TenantRef(tenant.pk, tenant.schema_name)
     with tenant_context(nowhere), pytest.raises(ProgrammingError, match="does not exist"):
         Customer.objects.count()
+    rows.update(home="pooled")
+
+
+@pytest.mark.other_guard
+def test_a_schema_that_is_not_the_tenants_leads_home(theirs, dedicated_tenant):
+    """What a cache or a claim remembers is no way into another's schema."""
+    from customers.models import Customer
+
+    with tenant_context(theirs):
+        before = Customer.objects.count()
+    with tenant_context(TenantRef(theirs.pk, dedicated_tenant.schema_name)):
+        Customer.objects.create(name="at home")
+    with tenant_context(theirs):
+        assert Customer.objects.count() == before + 1
 
 
 # ---- Taking another tenant over by its people, addresses and names ----
