@@ -1,5 +1,7 @@
 """Who is a customer: tenants, their addresses, people, keys, and what was done to them."""
 
+import hashlib
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -74,6 +76,19 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+    def get_session_auth_hash(self) -> str:
+        """What a session remembers of the password, which ends it when that changes.
+
+        Without SECRET_KEY, which Django's own has in it: with a new key a session would be given
+        another cookie, and requests that are under way with the former one be signed out. Session
+        data never leave the database, whose readers have the password's hash anyway.
+        """
+        return hashlib.sha256(b"slipway session " + self.password.encode()).hexdigest()
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        """Django's of other keys: there are none."""
+        return iter(())
 
 
 class Tenant(TenantMixin):  # type: ignore[misc]

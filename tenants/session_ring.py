@@ -1,7 +1,8 @@
 """The ring that signs sessions and activation links: SECRET_KEY, and SECRET_KEY_FALLBACKS.
 
 Nobody is signed out: Django accepts what a fallback signed, and here each stored session is signed
-again by the new key, with the person's hash in it, while the old one is still accepted.
+again by the new key while the old one is still accepted. What it remembers of the password has no
+key in it (tenants.models.User).
 """
 
 from collections.abc import Sequence
@@ -9,12 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.core import signing
-from django.utils.crypto import constant_time_compare
 
 from tenants.activation import LINK_SECONDS
-from tenants.models import Session, User
+from tenants.models import Session
 from tenants.rings import OPERATOR, Ring, Tell, _silent
 from tenants.sessions import SessionStore
 
@@ -78,16 +77,8 @@ def _signed_again(row: Session) -> bool:
     """Sign one anew, unless it was, or somebody changed it meanwhile."""
     if not _needs_old(row) or (data := _plain(row)) is None:
         return False
-    person = data.get(SESSION_KEY)
-    user = User.objects.using(OPERATOR).filter(pk=person).first() if person else None
-    if user is not None and _is_good(data.get(HASH_SESSION_KEY, ""), user):
-        data[HASH_SESSION_KEY] = user.get_session_auth_hash()
     rows = Session.objects.using(OPERATOR).filter(pk=row.pk, session_data=row.session_data)
     return bool(rows.update(session_data=SessionStore().encode(data)))
-
-
-def _is_good(hashed: str, user: User) -> bool:
-    return any(constant_time_compare(hashed, one) for one in user.get_session_auth_fallback_hash())
 
 
 def _plain(row: Session) -> dict[str, Any] | None:

@@ -170,10 +170,13 @@ def test_nobody_is_signed_out_from_the_first_step_to_the_last(tenant, use):
     browser, member = Browser(host_of(tenant)), make_user(tenant)
     assert browser.login(member).status_code == 302
 
+    cookie = browser.cookie()
+
     def signed_in() -> bool:
         return "Sign out" in browser.get("/").content.decode()
 
     ring = turned_twice("sessions", use)
+    assert signed_in()
     with pytest.raises(Unfinished, match="sessions are signed by the old key"):
         ring.finish(**BY)
     assert ring.turn(**BY).carried >= 1
@@ -181,6 +184,8 @@ def test_nobody_is_signed_out_from_the_first_step_to_the_last(tenant, use):
         ring.finish(**BY)
     use(ring.finish(**BY, now=True))
     assert signed_in()
+    # And with the cookie of before: requests under way know no other.
+    assert browser.cookie() == cookie
 
 
 def test_a_claim_token_of_the_old_key_is_good_until_it_is_dropped(use):

@@ -107,6 +107,8 @@ class Deployment:
         )
         assert answer.status_code == 302, answer.text
         self.cookies = {"slipway": answer.cookies["slipway"]}
+        for web in self.webs:
+            self.once(f"http://127.0.0.1:{web.port}")
 
     def use(self, nth: int) -> None:
         """Now here, now there: a page that needs the session, the API with a key, and a write."""
