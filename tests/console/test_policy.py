@@ -8,9 +8,10 @@ import pytest
 from django.contrib import admin
 from django.test import override_settings
 
+from tests.chromium import CHROMIUM
 from tests.console.acting import ACTS, act_url
 from tests.console.operators import everything, signed_in
-from tests.onboarding.test_browser import CHROMIUM, web  # noqa: F401 - a fixture.
+from tests.onboarding.test_browser import web  # noqa: F401 - a fixture.
 from tests.people import PASSWORD, Browser, make_user
 
 LINKS = {"script": "src", "img": "src", "link": "href", "form": "action", "iframe": "src"}
@@ -75,6 +76,7 @@ def pages_of(rows) -> list[str]:
     return sorted(set(paths))
 
 
+@pytest.mark.thorough
 def test_every_page_keeps_the_policy(rows):
     browser, assets = signed_in(), set()
     for path in pages_of(rows):
@@ -88,6 +90,7 @@ def test_every_page_keeps_the_policy(rows):
         assert browser.get(asset).status_code == 200, asset
 
 
+@pytest.mark.thorough
 def test_every_confirmation_page_keeps_the_policy(rows):
     browser = signed_in()
     tried = 0
@@ -134,7 +137,7 @@ def test_a_fault_would_be_seen():
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed.")
+@pytest.mark.browser
 def test_a_browser_has_nothing_to_complain_of_and_both_themes_work(rows, web):  # noqa: F811
     from playwright.sync_api import expect, sync_playwright
 
@@ -164,7 +167,7 @@ def test_a_browser_has_nothing_to_complain_of_and_both_themes_work(rows, web):  
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed.")
+@pytest.mark.browser
 def test_the_overview_keeps_itself_fresh_and_lets_people_be(web):  # noqa: F811
     from playwright.sync_api import expect, sync_playwright
 

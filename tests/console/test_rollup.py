@@ -225,7 +225,8 @@ def test_an_hour_whose_minutes_are_gone_stays_as_it_was(clean):
 
 def test_old_numbers_go(clean):
     end = this_minute()
-    Minute.objects.using("operator").create(at=end - timedelta(days=4), queue=QUEUE)
+    for at in (end - timedelta(days=4), end - MINUTE):
+        Minute.objects.using("operator").create(at=at, queue=QUEUE)
     Hour.objects.using("operator").create(at=end - timedelta(days=401), queue=QUEUE)
     assert rollup.roll_up(now=end).pruned == 2
 
