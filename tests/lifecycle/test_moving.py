@@ -229,7 +229,7 @@ def test_a_snapshot_of_its_own_cannot_hide_the_switch_from_a_writer(removal, mon
         cursor.execute("set session characteristics as transaction isolation level repeatable read")
         with pytest.raises(DatabaseError) as refused:
             removal.write(name="unseen")
-    connections.close_all()
+        cursor.execute("set session characteristics as transaction isolation level read committed")
     assert is_moving(refused.value)
 
 
