@@ -13,9 +13,10 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from jobs.models import NEWEST
 from jobs.states import State
 from webhooks.missing import floor
-from webhooks.models import NEWEST, SET_ASIDE, Delivery
+from webhooks.models import SET_ASIDE, Delivery
 
 LOOKED_AT = 10_000  # Deliveries for one page.
 SLACK = timedelta(days=1)  # Between a delivery's id, which is made first, and its created_at.

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.db.models import BooleanField, Model
 from django.http import HttpRequest, HttpResponse
@@ -38,6 +39,7 @@ class ReadOnlyAdmin(Acting):
     list_per_page = 50
     show_full_result_count = False  # It counts the whole table on each page.
     show_facets = admin.ShowFacets.NEVER  # They count too.
+    preserve_filters = False  # Django resolves each row's address anew for it: a third of the page.
     sortable_by = ()  # The order is the key's.
 
     hidden: ClassVar[tuple[str, ...]] = ()  # Fields that are nobody's to see, such as hashes.
@@ -50,6 +52,17 @@ class ReadOnlyAdmin(Acting):
     list_reads: ClassVar[tuple[str, ...]] = ()  # Long columns that the list's methods read.
 
     # ---- The list ----
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """The list; nothing of it for an address that asks for what it has no filter for."""
+        if ERROR_FLAG not in request.GET:  # Where Django leads from such an address.
+            return super().changelist_view(request, extra_context)
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {**self.admin_site.each_context(request), "opts": self.opts}
+        return TemplateResponse(request, "console/no_filter.html", context, status=400)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetList]:
         return KeysetList

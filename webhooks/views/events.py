@@ -24,9 +24,10 @@ from config.lists import (
     refuse_unknown_parameters,
 )
 from config.moments import utc
+from jobs.models import NEWEST
 from webhooks import services
 from webhooks.errors import EventNotFound
-from webhooks.models import NEWEST, Delivery, Event, Payload
+from webhooks.models import Delivery, Event, Payload
 from webhooks.serializers.events import (
     BatchAnswer,
     EventAnswer,
