@@ -59,7 +59,8 @@ TENANTS = (
         permission="suspend",
         done="reopened",
         do=_reopen,
-        means="What waited meanwhile goes on. One that is closing keeps everything, too.",
+        means="What waited meanwhile goes on. One that is closing keeps everything, too, and is"
+        " suspended again if it was when it was closed.",
         fits=lambda tenant: (
             tenant.status == TenantStatus.SUSPENDED
             or (tenant.status == TenantStatus.CLOSING and tenant.closes_at is not None)

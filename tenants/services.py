@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import DateTimeField, DurationField, Func, Value
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from config.ids import format_id
 from tenants import audit, hosts, keys, problems
@@ -45,12 +45,15 @@ class Door:
     def move(self, tenant_id: int, *, source: str, target: str) -> int:
         """One guarded UPDATE; how many rows it moved."""
         if self.proof is None:
-            suspended_at = timezone.now() if target == TenantStatus.SUSPENDED else None
             rows = Tenant.objects.using(OPERATOR).filter(pk=tenant_id, status=source)
-            if source == TenantStatus.CLOSING:  # Afterwards, the purge may have begun.
-                rows = rows.filter(closes_at__gt=ClockTimestamp())
-            count: int = rows.update(status=target, suspended_at=suspended_at, closes_at=None)
-            return count
+            suspended = target == TenantStatus.SUSPENDED
+            if source == TenantStatus.CLOSING:
+                # Afterwards, the purge may have begun; and what was suspended is so again.
+                rows = rows.filter(
+                    closes_at__gt=ClockTimestamp(), suspended_at__isnull=not suspended
+                )
+                return int(rows.update(status=target, closes_at=None))
+            return int(rows.update(status=target, suspended_at=Now() if suspended else None))
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(
                 "select slipway.platform_move_tenant(%s, %s, %s, %s, %s)",
@@ -60,11 +63,14 @@ class Door:
             return moved
 
     def close(self, tenant_id: int, *, grace: timedelta) -> datetime | None:
-        """Close a tenant that is open or suspended: when its grace ends; None: it is neither."""
+        """Close a tenant that is open or suspended: when its grace ends; None: it is neither.
+
+        `suspended_at` stays, and says to where it would be reopened.
+        """
         if self.proof is None:
             rows = Tenant.objects.using(OPERATOR).filter(pk=tenant_id, status__in=CLOSABLE)
             ends_at = ClockTimestamp() + Value(grace, DurationField())
-            if not rows.update(status=TenantStatus.CLOSING, suspended_at=None, closes_at=ends_at):
+            if not rows.update(status=TenantStatus.CLOSING, closes_at=ends_at):
                 return None
             closing = Tenant.objects.using(OPERATOR).values_list("closes_at", flat=True)
             ends: datetime | None = closing.get(pk=tenant_id)
@@ -130,16 +136,18 @@ def suspend(*, tenant_id: int, actor: str, reason: str, door: Door | None = None
 def reopen(*, tenant_id: int, actor: str, reason: str, door: Door | None = None) -> bool:
     """Let a suspended tenant work again, or one that is closing, while its days of grace last.
 
-    As `suspend`, the other way round: what waited meanwhile goes on.
+    As `suspend`, the other way round: what waited meanwhile goes on. What was suspended when it was
+    closed is suspended again, and is reopened from there.
     """
     door = door or Door()
     with tenant_context(TenantRef(tenant_id, NOWHERE)):
         rows = Tenant.objects.using(door.alias).filter(pk=tenant_id)
-        closing = rows.filter(status=TenantStatus.CLOSING, closes_at__isnull=False).exists()
+        closing = rows.filter(status=TenantStatus.CLOSING, closes_at__isnull=False).first()
+    was_suspended = closing is not None and closing.suspended_at is not None
     return _move(
         tenant_id,
         source=TenantStatus.CLOSING if closing else TenantStatus.SUSPENDED,
-        target=TenantStatus.ACTIVE,
+        target=TenantStatus.SUSPENDED if was_suspended else TenantStatus.ACTIVE,
         action="tenant.reopened",
         actor=actor,
         reason=reason,

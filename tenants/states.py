@@ -31,5 +31,6 @@ TRANSITIONS = {
     (TenantStatus.SUSPENDED, TenantStatus.ACTIVE),  # services.reopen
     (TenantStatus.SUSPENDED, TenantStatus.CLOSING),  # lifecycle.closing.close
     (TenantStatus.CLOSING, TenantStatus.ACTIVE),  # services.reopen, within the days of grace
+    (TenantStatus.CLOSING, TenantStatus.SUSPENDED),  # services.reopen, when it was suspended before
     (TenantStatus.CLOSING, TenantStatus.CLOSED),  # lifecycle.purging, when nothing is left
 }

@@ -2,7 +2,8 @@
 -- reopening it within them.
 
 -- Moves a tenant from one status to another, and counts: 0 when it stands elsewhere. What is closing
--- is reopened while its grace lasts, and not when it is an undone sign-up's, which has none.
+-- is reopened while its grace lasts, and not when it is an undone sign-up's, which has none; what was
+-- suspended when it was closed is suspended again.
 create or replace function slipway.platform_move_tenant(
     key text, proof bytea, wanted bigint, source text, target text
 )
@@ -14,23 +15,28 @@ declare
 begin
     perform slipway.require_platform_key(key, proof, 'tenants:write');
     if (source, target) not in
-        (('active', 'suspended'), ('suspended', 'active'), ('closing', 'active'))
+        (('active', 'suspended'), ('suspended', 'active'), ('closing', 'active'),
+         ('closing', 'suspended'))
     then
         raise exception 'The platform cannot move a tenant from % to %.', source, target
             using errcode = 'insufficient_privilege';
     end if;
     update public.tenants_tenant
-    set status = target, suspended_at = case target when 'suspended' then now() end,
-        closes_at = null
+    set status = target, closes_at = null,
+        suspended_at = case
+            when source = 'closing' then suspended_at when target = 'suspended' then now()
+        end
     where id = wanted and status = source
-      and (source <> 'closing' or closes_at > clock_timestamp());
+      and (source <> 'closing' or (
+          closes_at > clock_timestamp()
+          and (suspended_at is not null) = (target = 'suspended')));
     get diagnostics moved = row_count;
     return moved;
 end
 $$;
 
 -- Closes a tenant that is active or suspended, and says when its grace ends; null when it stands
--- elsewhere.
+-- elsewhere. suspended_at stays, and says to where it would be reopened.
 create function slipway.platform_close_tenant(
     key text, proof bytea, wanted bigint, grace double precision
 )
@@ -46,8 +52,7 @@ begin
             using errcode = 'insufficient_privilege';
     end if;
     update public.tenants_tenant
-    set status = 'closing', suspended_at = null,
-        closes_at = clock_timestamp() + make_interval(secs => grace)
+    set status = 'closing', closes_at = clock_timestamp() + make_interval(secs => grace)
     where id = wanted and status in ('active', 'suspended')
     returning closes_at into ends_at;
     return ends_at;

@@ -85,6 +85,32 @@ def test_it_is_reopened_within_its_grace_and_the_purge_leaves_it_alone(client, t
     assert [action for action, _ in actions(tenant)] == ["tenant.closing", "tenant.reopened"]
 
 
+@pytest.mark.parametrize("door", ["operator", "platform"])
+def test_reopening_lifts_no_suspension(client, tenant, door):
+    """What was suspended when it was closed is suspended again, since when it was."""
+    said = {"tenant_id": tenant.pk, "actor": "system:test", "reason": WHY}
+    if door == "platform":
+        said["door"] = services.Door(keys.parse(platform_key()))
+    services.suspend(**said)
+    since = fresh(tenant).suspended_at
+    closing.close(**said)
+    assert services.reopen(**said)
+    assert (fresh(tenant).status, fresh(tenant).closes_at) == ("suspended", None)
+    assert fresh(tenant).suspended_at == since
+    assert Browser(host_of(tenant)).get("/").status_code == 403
+    assert services.reopen(**said)
+    assert (fresh(tenant).status, fresh(tenant).suspended_at) == ("active", None)
+
+
+def test_the_platforms_door_cannot_choose_to_where_it_is_reopened(tenant):
+    """By the function itself: a suspension is not lifted by way of a closing."""
+    door = services.Door(keys.parse(platform_key()))
+    services.suspend(tenant_id=tenant.pk, actor="system:test", reason=WHY)
+    closing.close(tenant_id=tenant.pk, actor="system:test", reason=WHY)
+    assert door.move(tenant.pk, source="closing", target="active") == 0
+    assert door.move(tenant.pk, source="closing", target="suspended") == 1
+
+
 def test_the_purge_waits_for_the_grace_to_be_over(client, tenant, engine):
     post(client, tenant, "close")
     residents.due_now(closing.KIND)
