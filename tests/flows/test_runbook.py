@@ -93,8 +93,8 @@ class Operator:
         for name in ("wsgi", "asgi", "config worker"):
             victim = self.running.find(name)
             os.kill(victim, signal.SIGTERM)
-            wait(lambda name=name, victim=victim: self.running.find(name, besides=victim), 60)
-        wait(self.running.is_well, 60)
+            wait(lambda name=name, victim=victim: self.running.find(name, besides=victim), 180)
+        wait(self.running.is_well, 180)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_a_backup_is_restored(operator):
     assert "dumped and restored" in looked
     assert "Each role has the rights" in looked
     assert "is isolated" in looked
-    wait(operator.running.is_well, 90)
+    wait(operator.running.is_well, 180)
     assert stranger.wait_ready(
         stranger.sign_up(email="eve@example.com", tenant_name="Anew", plan="free")
     )
