@@ -28,7 +28,7 @@ from tenants.services import CLOSABLE, ClockTimestamp, Door
 from tenants.states import Home
 
 SHORT = 200  # Changes: few enough to be copied while writers wait.
-MANY = 100_000  # Rows: more are compared by what was written since they were compared in full.
+MANY = 20_000  # Rows: more are compared by what was written since they were compared in full.
 _PATIENCE = (1.0, 2.0, 4.0, 8.0)  # Seconds to wait for writers, try by try.
 
 
