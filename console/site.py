@@ -8,6 +8,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
+from django_otp import DEVICE_ID_SESSION_KEY
 
 from config import limits
 from config.limits import Limit
@@ -40,10 +41,9 @@ class ConsoleSite(AdminSite):
         if request.method == "POST":
             limits.take(request, SIGN_IN_ADDRESS.of(client_address(request)))
         answer = super().login(request, {"title": "Sign in", **(extra_context or {})})
-        if request.method == "POST" and request.user.is_authenticated:
-            from console import second_factor
-
-            second_factor.note_sign_in(request.user)
+        # A form that was refused is shown again.
+        if request.method == "POST" and answer.status_code == 302:
+            _greet(request)
         return answer
 
     def index(
@@ -67,3 +67,12 @@ class ConsoleSite(AdminSite):
             ),
         ]
         return own + super().get_urls()
+
+
+def _greet(request: HttpRequest) -> None:
+    """The password was right. Who is asked for a code is not in yet, even if they were before."""
+    from console import second_factor
+
+    request.session.pop(DEVICE_ID_SESSION_KEY, None)
+    if not settings.SECOND_FACTOR:
+        second_factor.note_sign_in(request.user)

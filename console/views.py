@@ -21,6 +21,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from config.problems import Problem
 from console import operators, second_factor
 from console.forms import AddForm, ReasonForm, RoleForm, TokenForm
+from console.models import SecondFactor as Factor
 from console.roles import Role
 
 _private = [never_cache, sensitive_post_parameters("token"), csrf_protect]
@@ -46,28 +47,32 @@ class SecondFactor(View):
         user: Any = request.user
         if not form.is_valid():
             return self._page(request, form, status=400)
-        token, codes = form.cleaned_data["token"], None
-        factor = second_factor.verify(user=user, token=token)
-        if factor is None and second_factor.confirmed(user) is None:
-            codes = second_factor.confirm(user=user, token=token)
-            factor = second_factor.confirmed(user)
-        if factor is None:
+        token = form.cleaned_data["token"]
+        if (factor := second_factor.verify(user=user, token=token)) is not None:
+            self._let_in(request, factor)
+            return redirect(_next(request))
+        secret = second_factor.draft(request.session)
+        enrolled = second_factor.confirm(user=user, secret=secret, token=token)
+        if enrolled is None:
             form.add_error("token", _WRONG)
             return self._page(request, form, status=403)
+        self._let_in(request, enrolled.factor)
+        return self._codes(request, enrolled.codes)
+
+    def _let_in(self, request: HttpRequest, factor: Factor) -> None:
+        second_factor.forget_draft(request.session)
         request.session.cycle_key()
         django_otp.login(request, factor)
-        if codes is None:
-            return redirect(_next(request))
-        return self._codes(request, codes)
+        second_factor.note_sign_in(request.user)
 
     def _page(self, request: HttpRequest, form: TokenForm, status: int = 200) -> HttpResponse:
         user: Any = request.user
         context = {**_frame(request), "title": "Second factor", "form": form}
         context["next"] = _next(request)
         if second_factor.confirmed(user) is None:
-            factor = second_factor.begin(user=user)
-            side, path = second_factor.picture(factor)
-            context |= {"side": side, "path": path, "key": second_factor.key(factor)}
+            secret = second_factor.draft(request.session)
+            side, path = second_factor.picture(second_factor.address(user, secret))
+            context |= {"side": side, "path": path, "key": second_factor.key(secret)}
         return render(request, "console/second_factor.html", context, status=status)
 
     def _codes(self, request: HttpRequest, codes: list[str]) -> HttpResponse:

@@ -7,6 +7,7 @@ import uuid
 
 import psycopg
 import pytest
+from django.contrib.sessions.backends.base import SessionBase
 from django.test import override_settings
 from django_otp.oath import totp
 
@@ -15,10 +16,11 @@ from console.models import SecondFactor
 from console.roles import Role
 from tenants.models import AuditEntry, User
 from tests.people import PASSWORD, Browser, make_user
-from webhooks.secrets import decrypt
+from webhooks.secrets import decrypt, encrypt
 
 LOGIN = "/console/login/?next=/console/"
 CODE = "/console/second-factor/"
+FORM = "/console/password_change/"  # A page with a form, of one who is in.
 WHY = {"actor": "system:test", "reason": "a test"}
 locking = override_settings(AXES_ENABLED=True)
 asking = override_settings(SECOND_FACTOR=True)
@@ -47,17 +49,29 @@ def staff() -> User:
 
 def code_of(user: User, *, steps: int = 0) -> str:
     factor = SecondFactor.objects.using("operator").get(user_id=user.pk)
-    secret = base64.b32decode(decrypt(factor.secret))
-    return f"{totp(secret, t0=-30 * steps):06d}"
+    return code_by(factor.secret, steps=steps)
+
+
+def code_by(secret: str, *, steps: int = 0) -> str:
+    return f"{totp(base64.b32decode(decrypt(secret)), t0=-30 * steps):06d}"
 
 
 def enrolled() -> tuple[User, list[str]]:
     """An operator with a second factor, and their recovery codes."""
-    user = staff()
-    second_factor.begin(user=user)
-    codes = second_factor.confirm(user=user, token=code_of(user, steps=-1))
-    assert codes is not None
-    return user, codes
+    user, secret = staff(), second_factor.draft(SessionBase())
+    made = second_factor.confirm(user=user, secret=secret, token=code_by(secret, steps=-1))
+    assert made is not None
+    return user, made.codes
+
+
+def key_on(page: str) -> str:
+    """The key that a page shows to be typed, encrypted as a session keeps it."""
+    return encrypt(re.search(r"<code>([A-Z2-7 ]+)</code>", page)[1].replace(" ", ""))
+
+
+def written(user: User, action: str) -> list[AuditEntry]:
+    rows = AuditEntry.objects.using("operator").filter(target=f"user:{user.pk}")
+    return list(rows.filter(action=f"operator.{action}"))
 
 
 def test_a_password_alone_opens_where_nothing_more_is_asked():
@@ -189,15 +203,15 @@ def test_who_has_none_sets_one_up_and_gets_recovery_codes():
     page = client.get(CODE).content.decode()
     assert "<svg" in page
     assert 'class="ink"' in page
-    key = re.search(r"<code>([A-Z2-7 ]+)</code>", page)[1].replace(" ", "")
+    key = key_on(page)
     assert client.show("123456").status_code == 403
-    answer = client.show(f"{totp(base64.b32decode(key)):06d}")
+    answer = client.show(code_by(key))
     codes = re.findall(r"<code>([a-z2-9]{5}-[a-z2-9]{5})</code>", answer.content.decode())
     assert len(set(codes)) == 10
     assert client.is_in()
     assert client.get(CODE).status_code == 302  # The key is shown to nobody again.
     stored = SecondFactor.objects.using("operator").get(user_id=user.pk)
-    assert key not in stored.secret
+    assert decrypt(key) not in stored.secret
     assert not set(codes) & set(stored.recovery)
 
 
@@ -272,23 +286,89 @@ def test_statistics_read_no_secrets(superuser):
     assert superuser.execute(query).fetchone() == (False,)
 
 
-def test_signing_in_is_written_down():
-    user, client = make_user(staff=True), Client()
+def test_signing_in_is_written_down_when_it_happened():
+    user, client = staff(), Client()
+    client.sign_in(user.email, "wrong")
+    assert not written(user, "signed_in")
     client.sign_in(user.email)
-    rows = AuditEntry.objects.using("operator").filter(
-        actor=f"operator:{user.pk}", action="operator.signed_in"
-    )
-    assert rows.count() == 1
+    assert len(written(user, "signed_in")) == 1
+    client.post(LOGIN, form=FORM, username=user.email, password="wrong")
+    assert len(written(user, "signed_in")) == 1
+
+
+@asking
+def test_who_is_asked_for_a_code_is_written_down_as_in_with_the_code():
+    user, codes = enrolled()
+    client = Client()
+    client.sign_in(user.email)
+    client.show("000000")
+    client.show("000000")  # Too soon: not looked at.
+    assert not written(user, "signed_in")
+    assert len(written(user, "wrong_code")) == 1
+    SecondFactor.objects.using("operator").update(throttling_failure_timestamp=None)
+    assert client.show(codes[0]).status_code == 302
+    [used] = written(user, "recovery_code_used")
+    assert used.after == {"left": 9}
+    assert len(written(user, "signed_in")) == 1
+
+
+@asking
+def test_a_password_shown_again_is_not_a_code():
+    user, _ = enrolled()
+    client = Client()
+    client.sign_in(user.email)
+    client.show(code_of(user))
+    assert client.is_in()
+    again = client.post(LOGIN, form=FORM, username=user.email, password=PASSWORD)
+    assert again.status_code == 302
+    assert not client.is_in()
+
+
+@asking
+def test_a_thief_of_the_first_password_has_no_key_that_the_owner_enrols():
+    user, thief, owner = staff(), Client(), Client()
+    thief.sign_in(user.email)
+    seen = key_on(thief.get(CODE).content.decode())
+    owner.sign_in(user.email)
+    kept = key_on(owner.get(CODE).content.decode())
+    assert decrypt(seen) != decrypt(kept)
+    assert decrypt(key_on(owner.get(CODE).content.decode())) == decrypt(kept)  # To be scanned.
+    assert owner.show(code_by(seen)).status_code == 403
+    assert owner.show(code_by(kept)).status_code == 200
+    assert thief.show(code_by(seen)).status_code == 403
+    assert not thief.is_in()
+    stored = SecondFactor.objects.using("operator").get(user_id=user.pk)
+    assert decrypt(stored.secret) == decrypt(kept)
+
+
+@asking
+def test_a_wrong_code_lets_nobody_in_while_somebody_else_enrols(monkeypatch):
+    user, thief, owner = staff(), Client(), Client()
+    for client in (thief, owner):
+        client.sign_in(user.email)
+    kept, confirm = key_on(owner.get(CODE).content.decode()), second_factor.confirm
+
+    def and_then_the_owner(**said):
+        monkeypatch.setattr(second_factor, "confirm", confirm)
+        answer = confirm(**said)
+        assert owner.show(code_by(kept)).status_code == 200
+        return answer
+
+    monkeypatch.setattr(second_factor, "confirm", and_then_the_owner)
+    answer = thief.show("000000")
+    assert answer.status_code == 403
+    assert 'class="ink"' not in answer.content.decode()  # No key of a factor that is in use.
+    assert not thief.is_in()
+    assert owner.is_in()
 
 
 def test_a_code_of_the_next_half_minute_is_taken_and_one_of_two_later_is_not():
-    user = staff()
-    factor = second_factor.begin(user=user)
+    user, secret = staff(), second_factor.draft(SessionBase())
     while time.time() % 30 > 28:  # The steps below must be of one half minute.
         time.sleep(0.2)
-    assert second_factor.confirm(user=user, token=code_of(user, steps=3)) is None
-    assert second_factor.confirm(user=user, token=code_of(user, steps=1)) is not None
-    assert factor.user.pk == user.pk
+    said = {"user": user, "secret": secret}
+    assert second_factor.confirm(**said, token=code_by(secret, steps=3)) is None
+    assert second_factor.confirm(**said, token=code_by(secret, steps=1)) is not None
 
 
 def test_a_viewer_enrols_like_everybody():
@@ -296,6 +376,6 @@ def test_a_viewer_enrols_like_everybody():
     with asking:
         client = Client()
         client.sign_in(made.user.email, made.password)
-        client.get(CODE)
-        assert client.show(code_of(made.user)).status_code == 200
+        key = key_on(client.get(CODE).content.decode())
+        assert client.show(code_by(key)).status_code == 200
         assert client.is_in()
