@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ import psycopg
 import pytest
 
 from config.embedded import Postgres, Valkey
+from tests import chromium
 from tests import settings as run
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +91,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before its fixtures: a test that needs a browser has one, or is skipped, or fails."""
+    if chromium.CHROMIUM is None and item.get_closest_marker("browser"):
+        if chromium.is_required():
+            pytest.fail(chromium.MISSING, pytrace=False)
+        pytest.skip(chromium.MISSING)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line, below pytest's own, where it is read: what was skipped for want of a browser.
+
+    In the first process, whose reporter knows what the workers skipped.
+    """
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or is_worker(config):
+        return
+    skipped = reporter.getreports("skipped")
+    if many := sum(chromium.MISSING in str(report.longrepr) for report in skipped):
+        tests = "1 browser test was" if many == 1 else f"{many} browser tests were"
+        reporter.write_line(f"{tests} skipped, since there is no Chromium: {chromium.HOW}.")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not is_worker(session.config):
         os.environ.setdefault(PREPARED, str(prepared()))
@@ -118,8 +143,9 @@ def prepare(place: Path) -> None:
     draft.stop()
     place.parent.mkdir(parents=True, exist_ok=True)
     for older in place.parent.iterdir():
-        if older.stat().st_mtime < time.time() - 3600:
-            shutil.rmtree(older, ignore_errors=True)
+        with suppress(FileNotFoundError):  # Another run may do the same.
+            if older.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(older, ignore_errors=True)
     half = place.with_suffix(f".{os.getpid()}")
     subprocess.run(["cp", "-a", draft.data, half], check=True)
     os.utime(half)

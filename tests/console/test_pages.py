@@ -14,6 +14,7 @@ from config.admin import trying
 from config.admin.showing import visible
 from jobs.models import DeadLetter, Lane
 from jobs.states import State
+from tests.chromium import CHROMIUM
 from tests.conftest import create_tenant
 from tests.console.operators import (
     OPERATOR,
@@ -26,7 +27,7 @@ from tests.console.operators import (
     sign_up,
     signed_in,
 )
-from tests.onboarding.test_browser import CHROMIUM, web
+from tests.onboarding.test_browser import web
 from tests.people import PASSWORD, make_user
 from tests.webhooks.ears import listen, publish_in
 from webhooks.models import Delivery
@@ -293,7 +294,7 @@ def test_a_page_that_is_none_leads_back(console, key):
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed.")
+@pytest.mark.browser
 def test_no_stored_script_runs_and_the_command_can_be_copied(web, delivery):
     from playwright.sync_api import sync_playwright
 

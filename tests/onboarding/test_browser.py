@@ -1,20 +1,18 @@
 """The set-up page in a real browser: it opens the tenant's page by itself."""
 
-import shutil
 import subprocess
 import sys
 
 import pytest
 import requests
 
+from tests.chromium import CHROMIUM
 from tests.conftest import ROOT, child_environment
 from tests.onboarding.hands import settle, take
 from tests.onboarding.test_hangs import wait_until
 from tests.onboarding.world import free_port, request_id_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed.")
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
