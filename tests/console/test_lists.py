@@ -5,11 +5,15 @@ from html import unescape
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db import connections
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
 from config.admin.reading import ReadOnlyAdmin
 from tests.conftest import create_tenant
+from tests.console.acting import Signed
 from tests.console.operators import OPERATOR, asked, everything, shown, signed_in
 
 OURS = {"config", "tenants", "jobs", "webhooks", "onboarding", "campaigns"}
@@ -79,3 +83,61 @@ def test_each_filter_is_one_that_can_be_chosen(console, rows, path):
     links = re.findall(r'<li[^>]*>\s*<a href="(\?[^"]+)">', html)
     for link in sorted(set(map(unescape, links)))[:12]:
         shown(console, f"{path}/{link}")
+
+
+# ---- What a list may be asked ----
+
+REFUSED = (IncorrectLookupParameters, DisallowedModelAdminLookup)
+ASKED_AFTER = ("", "__startswith", "__regex", "__isnull", "__gt", "__sub__key")
+EVERY = {f"{model._meta.label_lower}": of for model, of in admin.site._registry.items()}
+
+
+def declared(of: ReadOnlyAdmin) -> set[str]:
+    """The parameters that the list's own filters have."""
+    request = RequestFactory().get("/")
+    return {spec.parameter_name for spec in of.get_list_filter(request)}
+
+
+@pytest.fixture(scope="module")
+def viewer(django_db_blocker):
+    return Signed("viewer")
+
+
+@pytest.mark.parametrize("label", sorted(EVERY))
+def test_a_list_is_asked_by_its_own_filters_alone(viewer, label):
+    """Else a viewer could read a column that is hidden, one letter after another."""
+    of = EVERY[label]
+    columns = [field.name for field in of.opts.get_fields() if field.concrete]
+    related = [f"{field.name}__pk" for field in of.opts.get_fields() if field.is_relation]
+    asked_after = [
+        f"{name}{way}"
+        for name in {*columns, *related, *(f"{name}_id" for name in columns), "pk", "nonsense"}
+        for way in ASKED_AFTER
+    ]
+    for name in sorted(set(asked_after) - declared(of)):
+        request = RequestFactory().get("/", {name: "a"})
+        request.user = viewer.user
+        with pytest.raises(REFUSED):
+            of.get_changelist_instance(request)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tenants/user/?password__startswith=a",
+        "webhooks/endpoint/?url__startswith=h",
+        "tenants/apikey/?secret_hash__regex=.",
+        "campaigns/message/?phone__startswith=%2B",
+        "campaigns/provideraccount/?credentials__gt=a",
+        "jobs/attempt/?request__headers__isnull=False",
+        "tenants/membership/?user__password__startswith=a",
+        "jobs/job/?id=1",
+    ],
+)
+def test_a_viewer_who_asks_after_what_is_hidden_is_told_so_and_sees_no_row(viewer, rows, path):
+    answer = viewer.browser.get(f"/console/{path}")
+    if answer.status_code == 302:
+        answer = viewer.browser.get(answer["Location"])
+        assert "a filter that this list does not have" in answer.content.decode()
+    assert answer.status_code == 400
+    assert "/change/" not in answer.content.decode().partition('id="content-main"')[2]
