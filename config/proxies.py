@@ -33,6 +33,15 @@ def client_address(request: HttpRequest) -> str:
     return str(address) if address is not None else _UNKNOWN
 
 
+def client_network(request: HttpRequest) -> str:
+    """What one client has to itself: its address, or the first one of its /64 where it is IPv6.
+
+    An access provider gives each customer 2^64 addresses or more: counting them is no bound.
+    """
+    address = client_address(request)
+    return str(ip_network((address, 64), strict=False)[0]) if ":" in address else address
+
+
 def current_address() -> str | None:
     """The address of the client whose request runs now; None outside requests, or if unknown.
 

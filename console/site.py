@@ -1,5 +1,6 @@
 """The console's site: Django's admin, with its door, its overview and its own pages."""
 
+from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
@@ -12,10 +13,14 @@ from django_otp import DEVICE_ID_SESSION_KEY
 
 from config import limits
 from config.limits import Limit
-from config.proxies import client_address
+from config.proxies import client_network
+from console import lockout
 
 # A guesser may try a few addresses from one place, and no more: lock-out counts each for itself.
 SIGN_IN_ADDRESS = Limit("console-address", 60, 15 * 60)
+# And one address from many places: slow enough for guessing, though whoever has many places can
+# keep an operator out for an hour. Who is in already stays in.
+SIGN_IN_NAME = Limit("console-name", 50, 60 * 60)
 
 
 class ConsoleSite(AdminSite):
@@ -39,7 +44,9 @@ class ConsoleSite(AdminSite):
                 request.GET.get("next", reverse("admin:index")), reverse("admin:second_factor")
             )
         if request.method == "POST":
-            limits.take(request, SIGN_IN_ADDRESS.of(client_address(request)))
+            name = sha256(lockout.name_of(request, None).encode()).hexdigest()
+            places = SIGN_IN_ADDRESS.of(client_network(request)), SIGN_IN_NAME.of(name)
+            limits.take(request, *places)
         answer = super().login(request, {"title": "Sign in", **(extra_context or {})})
         # A form that was refused is shown again.
         if request.method == "POST" and answer.status_code == 302:
@@ -73,6 +80,7 @@ def _greet(request: HttpRequest) -> None:
     """The password was right. Who is asked for a code is not in yet, even if they were before."""
     from console import second_factor
 
+    limits.give_back(request)  # Wrong ones count.
     request.session.pop(DEVICE_ID_SESSION_KEY, None)
     if not settings.SECOND_FACTOR:
         second_factor.note_sign_in(request.user)

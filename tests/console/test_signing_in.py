@@ -11,9 +11,11 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.test import override_settings
 from django_otp.oath import totp
 
+from config.limits import Limit
 from console import operators, second_factor
 from console.models import SecondFactor
 from console.roles import Role
+from console.site import SIGN_IN_NAME
 from tenants.models import AuditEntry, User
 from tests.people import PASSWORD, Browser, make_user
 from webhooks.secrets import decrypt, encrypt
@@ -157,6 +159,37 @@ def test_a_tenants_members_sign_in_where_axes_has_no_business(tenant):
     with psycopg_operator() as connection:
         query = "select count(*) from axes_accessattempt where username = %s"
         assert connection.execute(query, [member.email]).fetchone() == (0,)
+
+
+@locking
+def test_a_client_has_one_network_of_ipv6_and_not_each_of_its_addresses():
+    user = staff()
+    for n in range(5):
+        Client(f"2001:db8:7:1::{n:x}").sign_in(user.email, "wrong")
+    assert Client("2001:db8:7:1:ffff::1").sign_in(user.email).status_code == 429
+    assert Client("2001:db8:7:2::1").sign_in(user.email).status_code == 302
+
+
+def test_the_limit_of_a_client_counts_its_network_of_ipv6(monkeypatch):
+    monkeypatch.setattr("console.site.SIGN_IN_ADDRESS", Limit(uuid.uuid4().hex, 2, 60))
+    answers = [
+        Client(f"2001:db8:8:1::{n:x}").sign_in(f"{n}@example.org", "wrong").status_code
+        for n in range(3)
+    ]
+    assert answers == [200, 200, 429]
+
+
+def test_one_address_is_tried_from_everywhere_so_often_and_no_more(monkeypatch):
+    assert (SIGN_IN_NAME.amount, SIGN_IN_NAME.seconds) == (50, 3600)
+    monkeypatch.setattr("console.site.SIGN_IN_NAME", Limit(uuid.uuid4().hex, 2, 60))
+    user = staff()
+    for n in range(3):  # The right one is not counted.
+        assert Client(f"10.4.1.{n}").sign_in(user.email).status_code == 302
+    for email in (user.email, f"{uuid.uuid4().hex}@example.org"):
+        tries = [email, f" {email.upper()}", email]
+        wrong = [Client(f"10.4.2.{n}").sign_in(each, "no") for n, each in enumerate(tries)]
+        assert [answer.status_code for answer in wrong] == [200, 200, 429]
+    assert Client("10.4.3.1").sign_in(user.email).status_code == 429
 
 
 @pytest.mark.thorough
