@@ -217,8 +217,8 @@ class CallerView(LeanAPIView):
             caller.tenant_ref  # noqa: B018 - it raises when nobody is named.
         if caller.tenant is None:
             return
-        # The platform's keys reach its tenants in any state: to read, reopen or export them. What is
-        # given up takes nothing new: it would be deleted, or come after the purge and stay.
+        # The platform's keys reach its tenants in any state: to read, reopen or export them.
+        # What is given up takes nothing new: it would be deleted, or come after the purge and stay.
         if caller.kind is CallerKind.TENANT:
             refuse_unless_active(caller.tenant)
         elif self.tenant_required and method not in _SAFE and caller.tenant.status in _GIVEN_UP:

@@ -13,9 +13,7 @@ class Migration(migrations.Migration):
     dependencies = [("onboarding", "0005_forgiven")]
 
     operations = [
-        migrations.AlterModelOptions(
-            name="pendingonboarding", options={"verbose_name": "sign-up"}
-        ),
+        migrations.AlterModelOptions(name="pendingonboarding", options={"verbose_name": "sign-up"}),
         AddIndexConcurrently(
             model_name="pendingonboarding",
             index=models.Index(fields=["created_at", "id"], name="onboarding_newest"),
