@@ -15,6 +15,7 @@ from django.db.backends.utils import CursorWrapper
 
 from config.ids import uuid7
 from console.spread import BUCKET
+from jobs.engine.sql import GOES_ON, HELD
 from jobs.registry import Queue, queues
 from jobs.states import FINISHED, State
 
@@ -29,6 +30,8 @@ OPEN = (
 )
 MOST = 100_000  # Works of one state that are counted one by one; of more the planner's estimate.
 TOP = 10  # Tenants of a minute that are kept.
+LOOKED = 1_000  # Works that wait, of which the one that waits longest is told.
+WITHHELD = "withheld"  # Of those that are pending: nobody claims them, their tenant is suspended.
 LISTED = 20  # Works that nobody accounts for, of one span.
 
 _ENDED = """
@@ -60,8 +63,31 @@ _DEPTH = """
 select '{name}', '{state}',
   (select count(*) from (
     select from {table} where state = '{state}' limit {most}) found),
+  {age}"""
+_SINCE_ACCEPTED = """
   (select extract(epoch from now() - created_at)::bigint from {table} where state = '{state}'
    order by {key} nulls first limit 1)"""
+# Since when it could run: a retry that is due now was accepted long ago, and waits since now. The
+# oldest that are nobody's who is suspended; of the first ones, since the lowest id need not be it.
+_SINCE_DUE = """
+  (select greatest(0, extract(epoch from now() - min(greatest(created_at, due_at))))::bigint
+   from (select created_at, due_at from (
+       select tenant_id, lane, created_at, due_at from {table} where state = '{state}'
+       order by {key} nulls first limit {most}) oldest
+     where {goes_on} (tenant_id not in (select t.id from tenants_tenant t where {held}))
+     limit {looked}) waiting)"""
+# What is due and was not promoted: by the promoter's index.
+_SINCE_LATE = """
+  (select extract(epoch from now() - min(due_at))::bigint from (
+    select due_at from {table} where state = '{state}' and due_at <= now()
+    order by due_at limit 1) late)"""
+_WITHHELD = """
+select '{name}', '{withheld}', least({most}, coalesce(sum(of.works), 0))::bigint, null::bigint
+from tenants_tenant t, lateral (
+  select count(*) as works from (
+    select from {table} w where w.state = 'pending' and w.tenant_id = t.id {stays}
+    limit {most}) w) of
+where {held}"""
 # Somebody, or something, answers for a work: an ended one says when, a dead one has its letter,
 # one in progress a drainer that lives or has just died; all others lie where the engine looks.
 _TRACED = """case
@@ -112,22 +138,56 @@ def lettered(cursor: CursorWrapper, since: datetime, until: datetime) -> list[tu
 
 
 def depths(cursor: CursorWrapper) -> list[tuple[str, str, int, int | None]]:
-    """(queue, state, works that lie there now, seconds since the oldest of them was accepted)."""
+    """(queue, state, works that lie there now, seconds for which the oldest of them has waited).
+
+    What is pending or to be tried again waits since it is due, all else since it was accepted.
+    WITHHELD is no state: of those that are pending, the works of tenants that are suspended.
+    """
     statements = [
-        _DEPTH.format(name=q.name, state=state.value, table=q.table, key=_key(q), most=MOST)
+        _DEPTH.format(name=q.name, state=state.value, table=q.table, most=MOST, age=_age(q, state))
         for q in _served()
         for state in OPEN
         if state != State.UNKNOWN or q.model.never_twice
     ]
+    statements += [_withheld(q) for q in _served()]
     cursor.execute(" union all ".join(f"({statement})" for statement in statements))
     found = [(*row[:2], _more(cursor, *row[:3]), row[3]) for row in cursor.fetchall()]
     cursor.execute(_OPEN_LETTERS.format(most=MOST))
     return [*found, *((name, "dead_letter", many, age) for name, many, age in cursor.fetchall())]
 
 
+def _age(served: Queue, state: State) -> str:
+    statement = {
+        State.PENDING: _SINCE_DUE,
+        State.FAILED: _SINCE_LATE,
+        State.SCHEDULED: _SINCE_LATE,
+    }.get(state, _SINCE_ACCEPTED)
+    goes_on = f"lane in ({_lanes_that_go_on()}) or" if served.name == "jobs" else ""
+    return statement.format(
+        table=served.table,
+        state=state.value,
+        key=_key(served),
+        most=MOST,
+        looked=LOOKED,
+        held=HELD,
+        goes_on=goes_on,
+    )
+
+
+def _withheld(served: Queue) -> str:
+    stays = f"and w.lane not in ({_lanes_that_go_on()})" if served.name == "jobs" else ""
+    return _WITHHELD.format(
+        name=served.name, withheld=WITHHELD, table=served.table, most=MOST, held=HELD, stays=stays
+    )
+
+
+def _lanes_that_go_on() -> str:
+    return ", ".join(f"'{lane}'" for lane in GOES_ON)
+
+
 def _more(cursor: CursorWrapper, name: str, state: str, many: int) -> int:
     """What was counted or, where that stopped, what the planner expects."""
-    if many < MOST:
+    if many < MOST or state == WITHHELD:
         return many
     table = queues()[name].table
     cursor.execute(f"explain (format json) select from {table} where state = '{state}'")

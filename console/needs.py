@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from config.admin.paging import NEWEST
 from console import links
+from console.counting import WITHHELD
 from console.reading import Told
 from console.words import count, lasting
 from jobs.models import Drainer, Gate, Lane
@@ -111,12 +112,13 @@ def listed(
     now: datetime,
 ) -> list[Need]:
     """All of them, the worst first."""
+    gate = list(_gate())
     found = [
-        *_gate(),
+        *gate,
         *_workers(told, drainers),
         *_lost(told),
         *_letters(letters, now),
-        *_waiting(told, drainers),
+        *_waiting(told, drainers, is_shut=bool(gate)),
         *_unknown(told),
         *_stale(told, now),
         *_lanes(lanes),
@@ -168,17 +170,21 @@ def _letters(letters: Sequence[Letters], now: datetime) -> Iterable[Need]:
         )
 
 
-def _waiting(told: Told, drainers: Sequence[Drainer]) -> Iterable[Need]:
+def _waiting(told: Told, drainers: Sequence[Drainer], *, is_shut: bool) -> Iterable[Need]:
+    """Of what no suspension holds: the rollup tells no age of that."""
     full = bool(drainers) and all(d.busy >= d.slots for d in drainers)
     because = "every worker's slots are full" if full else "their lanes are paused or full"
+    because = "nothing is claimed since the restore" if is_shut else because
     for name in queues():
         age = told.oldest.get(name, {}).get("pending", 0)
         if age > WAITS.get(name, WAIT) and drainers:
             lying = told.depth.get(name, {}).get("pending", 0)
+            withheld = told.depth.get(name, {}).get(WITHHELD, 0)
+            apart = f" {count(withheld)} are of suspended tenants." if withheld else ""
             yield Need(
                 "warn",
                 f"{count(lying)} wait in {name}",
-                f"The oldest has waited {lasting(age)}: {because}.",
+                f"The oldest has waited {lasting(age)}: {because}.{apart}",
                 links.works(name, state="pending"),
             )
     late = told.depth.get("onboarding", {}).get("failed", 0)

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from console import links, needs, pictures
 from console.charts import Chart
+from console.counting import OPEN
 from console.needs import Lanes, Need
 from console.reading import Point, Span, Told, read, spans
 from console.spread import add_up
@@ -127,7 +128,7 @@ def _tiles(
 ) -> list[Tile]:
     traced, made = completeness(told.points)
     lying = [
-        sum(v for s, v in depth.items() if s != "dead_letter") for depth in told.depth.values()
+        sum(many for state, many in depth.items() if state in OPEN) for depth in told.depth.values()
     ]
     dead = sum(depth.get("dead_letter", 0) for depth in told.depth.values())
     signed = ended.get("onboarding", {}).get("succeeded", 0)

@@ -18,10 +18,12 @@ from config.admin import showing
 from config.admin.paging import pinned
 from config.admin.showing import Panel, link, list_link, mark, moment, visible
 from jobs import keeping, registry
-from jobs.models import NEWEST, Attempt, DeadLetter, Drainer, Lane, Work
+from jobs.engine.sql import GOES_ON
+from jobs.models import GATE, NEWEST, Attempt, DeadLetter, Drainer, Gate, Job, Lane, Work
 from jobs.registry import Queue
 from jobs.states import WAITING, State
-from tenants.models import AuditEntry
+from tenants.models import AuditEntry, Tenant
+from tenants.states import TenantStatus
 
 SHOWN = 50  # Tries, entries of the audit trail.
 FEW = 20  # Of other rows.
@@ -145,13 +147,16 @@ def _waits_for(work: Work, lanes: Sequence[Lane]) -> str:
     now = timezone.now()
     if work.state in WAITING:
         due = work.due_at.strftime("%Y-%m-%d %H:%M:%S")
-        return f"its time: {due} UTC ({_span(work.due_at - now)} from now)"
+        because = f"; then {why}" if (why := _withheld(work)) else ""
+        return f"its time: {due} UTC ({_span(work.due_at - now)} from now){because}"
     if work.state == State.PROCESSING:
         return "nothing: a drainer does it"
     if work.state == State.DEAD_LETTER:
         return "an operator: replay or discard it"
     if work.state not in {State.PENDING, State.HELD}:
         return "nothing"
+    if work.state == State.PENDING and (why := _withheld(work)):
+        return why
     for lane in lanes:
         for until, why in pauses(lane):
             if until > now:
@@ -159,6 +164,21 @@ def _waits_for(work: Work, lanes: Sequence[Lane]) -> str:
     if work.state == State.HELD:
         return "its lane to be opened"
     return "a drainer with a free slot, and its lane's turn"
+
+
+def _withheld(work: Work) -> str:
+    """Why nobody claims it, whatever its lane says: the gate is shut, or its tenant suspended."""
+    gate = Gate.objects.filter(pk=GATE, held_since__isnull=False).first()
+    if gate is not None:
+        return f"an operator: nothing is claimed since the restore ({gate.held_why})"
+    if work.lane in GOES_ON and isinstance(work, Job):
+        return ""
+    tenant = Tenant.objects.filter(pk=work.tenant_id).only("status", "closes_at").first()
+    if tenant is not None and tenant.status == TenantStatus.SUSPENDED:
+        return "its tenant to be reopened: it is suspended"
+    if tenant is not None and tenant.status == TenantStatus.CLOSING and tenant.closes_at:
+        return f"its tenant to be reopened: it is closing, {_until(tenant.closes_at)}"
+    return ""
 
 
 def pauses(lane: Lane) -> list[tuple[datetime, str]]:

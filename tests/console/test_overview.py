@@ -17,9 +17,10 @@ from console.spread import bucket
 from console.words import count, lasting, share
 from jobs.models import Drainer, Lane
 from jobs.registry import queue
-from tests.console.operators import job, letter, made, signed_in
+from tests.console.operators import job, letter, made, shown, signed_in
 from tests.console.test_roles import signed_in as signed_in_as
 from tests.console.test_rollup import put
+from tests.lifecycle.test_suspending import close, suspend
 
 OPERATOR = "operator"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -115,6 +116,46 @@ def test_it_says_why_work_waits(worker):
     assert "every worker's slots are full" in needs()["5 wait in deliveries"]
 
 
+def test_works_of_suspended_tenants_are_named_apart(worker):
+    tell(this_minute() - MINUTE, depth={"pending": 5, "withheld": 2}, oldest={"pending": 600})
+    assert needs()["5 wait in deliveries"].endswith(" 2 are of suspended tenants.")
+    tell(this_minute(), depth={"pending": 2, "withheld": 2}, oldest={"pending": 0})
+    page_of = overview.build(span="1h", now=this_minute() + MINUTE)
+    assert page_of.needs == []
+    [tile] = [tile for tile in page_of.tiles if tile.name == "Open work"]
+    assert tile.value == "2"  # Each work once.
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"), [(suspend, "is suspended"), (close, "is closing, until")]
+)
+def test_a_works_page_says_that_its_tenant_is_suspended(worker, tenant, stop, said):
+    waiting, erasing = job(tenant), job(tenant, lane="erasures")
+    later = job(tenant, state="scheduled", due_at=now() + HOUR)
+    browser = signed_in()
+    assert "a drainer with a free slot" in shown(browser, f"jobs/job/{waiting.pk}/change/")
+    stop(tenant)
+    for work in (waiting, later):
+        html = shown(browser, f"jobs/job/{work.pk}/change/")
+        assert said in html
+        assert "a drainer with a free slot" not in html
+    # What the law asks for goes on all the same.
+    assert "a drainer with a free slot" in shown(browser, f"jobs/job/{erasing.pk}/change/")
+
+
+def test_a_shut_gate_is_why_work_waits(worker, clean, tenant):
+    tell(this_minute() - MINUTE, depth={"pending": 5}, oldest={"pending": 600})
+    waiting = job(tenant)
+    before = clean.execute("select held_since, held_why from jobs_gate").fetchone()
+    try:
+        clean.execute("update jobs_gate set held_since = now(), held_why = 'it went back in time'")
+        assert "nothing is claimed since the restore" in needs()["5 wait in deliveries"]
+        html = shown(signed_in(), f"jobs/job/{waiting.pk}/change/")
+        assert "nothing is claimed since the restore (it went back in time)" in html
+    finally:
+        clean.execute("update jobs_gate set held_since = %s, held_why = %s", before)
+
+
 def test_a_shut_gate_comes_first(worker, clean):
     tell(this_minute() - MINUTE, depth={}, oldest={})
     before = clean.execute("select held_since, held_why from jobs_gate").fetchone()
@@ -161,9 +202,9 @@ def test_what_is_accounted_for_reads_a_hundred(worker, clean, monkeypatch):
     put(clean, "succeeded", at=this_minute() - MINUTE, finished_at=now())
     put(clean, "processing", at=this_minute() - MINUTE, drainer=worker.pk, lease=1)
     rollup.roll_up(now=this_minute())
-    shown = overview.build(span="1h")
+    tiles = overview.build(span="1h").tiles
     assert overview.completeness(read("1h", now()).points) == (7, 7)
-    [tile] = [tile for tile in shown.tiles if tile.name == "Accounted for"]
+    [tile] = [tile for tile in tiles if tile.name == "Accounted for"]
     assert (tile.value, tile.look) == ("100 %", "good")
 
 

@@ -14,6 +14,7 @@ from console import counting, rollup
 from console.models import Hour, Minute
 from console.spread import add_up, bucket, quantile
 from jobs.registry import queue, queues
+from tests.lifecycle.test_suspending import close, suspend
 
 QUEUE = "parcels"
 TABLE = "works_parcel"
@@ -89,7 +90,7 @@ def test_it_counts_what_was_accepted_what_ended_and_what_lies_there(clean):
     put(clean, "succeeded", at=begun, finished_at=begun + took)
     put(clean, "cancelled", at=begun, finished_at=begun + took)
     put(clean, "pending", at=begun)
-    put(clean, "pending", at=end - 3 * MINUTE)
+    put(clean, "pending", at=end - 3 * MINUTE, due_at=end - 3 * MINUTE)
     dead = put(clean, "dead_letter", at=begun)
     letter(clean, dead, at=begun + took)
     rolled = rollup.roll_up(now=end + timedelta(seconds=1))
@@ -103,6 +104,37 @@ def test_it_counts_what_was_accepted_what_ended_and_what_lies_there(clean):
     assert row.busiest == {"9000001": 3}
     assert minute(end - 3 * MINUTE).made == 1
     assert minute(end - 3 * MINUTE).depth is None  # Nobody looked then.
+
+
+def test_a_work_waits_since_it_is_due_and_not_since_it_was_accepted(clean):
+    end, long_ago = this_minute(), this_minute() - timedelta(hours=14)
+    put(clean, "pending", at=long_ago, due_at=now())  # Its retry became due this second.
+    put(clean, "failed", at=long_ago, due_at=now() + timedelta(hours=1))
+    rollup.roll_up(now=end)
+    oldest = minute(end - MINUTE).oldest
+    assert oldest["pending"] < 60
+    assert oldest["failed"] == 0  # Its time has not come.
+    put(clean, "pending", at=end - 9 * MINUTE, due_at=end - 9 * MINUTE)
+    put(clean, "failed", at=long_ago, due_at=end - 5 * MINUTE)
+    rollup.roll_up(now=end)
+    oldest = minute(end - MINUTE).oldest
+    assert 540 <= oldest["pending"] < 660  # It is not the one with the lowest id.
+    assert 300 <= oldest["failed"] < 420
+
+
+@pytest.mark.parametrize("stop", [suspend, close])
+def test_what_a_suspended_tenant_has_is_counted_and_is_not_late(clean, tenant, stop):
+    end, long_ago = this_minute(), this_minute() - timedelta(hours=2)
+    for _ in range(2):
+        put(clean, "pending", at=long_ago, due_at=long_ago, tenant_id=tenant.pk)
+    put(clean, "pending", at=end - 2 * MINUTE, due_at=end - 2 * MINUTE)
+    rollup.roll_up(now=end)
+    assert minute(end - MINUTE).oldest["pending"] >= 7200
+    stop(tenant)
+    rollup.roll_up(now=end)
+    row = minute(end - MINUTE)
+    assert row.depth == {"pending": 3, "withheld": 2}
+    assert 120 <= row.oldest["pending"] < 600
 
 
 def test_a_minute_counted_again_says_the_same(clean):
