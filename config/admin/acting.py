@@ -46,7 +46,10 @@ SAMPLE = 5
 MOST_COUNTED = 10_000
 COUNTING = 2000  # Milliseconds: who asks how many there are waits for the answer.
 _COLUMNS = 5
-_NO_FILTER = ("all", "id", "list", PAGE_VAR, "older", "newer")
+# In the address of an act's page. No column and no filter has a dot in its name, so that whatever
+# narrows a list narrows the act too.
+ROW, ALL, LIST = "act.row", "act.all", "act.list"
+_NO_FILTER = (ROW, ALL, LIST, PAGE_VAR, "older", "newer")
 
 
 class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -84,7 +87,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
     def offered(self, request: HttpRequest, row: Any) -> list[dict[str, str]]:
         """The buttons of an object's page: those that fit it as it stands."""
         return [
-            {"name": act.name, "label": act.label, "url": self.act_url(act, f"id={row.pk}")}
+            {"name": act.name, "label": act.label, "url": self.act_url(act, f"{ROW}={row.pk}")}
             for act in self.permitted(request)
             if act.fits(row)
         ]
@@ -93,7 +96,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
         """What can be done to everything that the list's filter finds."""
         query = filter_of(request.GET).urlencode()
         return [
-            {"name": act.name, "label": act.label, "url": self.act_url(act, f"all=1&{query}")}
+            {"name": act.name, "label": act.label, "url": self.act_url(act, f"{ALL}=1&{query}")}
             for act in self.permitted(request)
             if act.chunk is not None
         ]
@@ -122,7 +125,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         posted = request.method == "POST"
         form = act.form(request.POST if posted else None)
-        if "all" in request.GET:
+        if ALL in request.GET:
             if act.chunk is None:
                 raise Http404
             return self._act_on_filter(request, act, form, begin=posted and form.is_valid())
@@ -156,7 +159,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def _named(self, request: HttpRequest) -> list[Any]:
         """The objects that the address names, in the order of their keys. Raises Http404."""
-        ids = request.GET.getlist("id")[:MOST_ROWS]
+        ids = request.GET.getlist(ROW)[:MOST_ROWS]
         try:
             rows = list(self.get_queryset(request).filter(pk__in=ids).order_by("pk"))
         except (ValidationError, ValueError):
@@ -203,11 +206,11 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
     def _behind(self, request: HttpRequest, rows: Sequence[Any]) -> str:
         """Where the operator came from: an object's page, or the list with its filter."""
         app, model = self.opts.app_label, self.opts.model_name
-        alone = len(rows) == 1 and "list" not in request.GET
+        alone = len(rows) == 1 and LIST not in request.GET
         # The act may have taken it away.
         if alone and self.get_queryset(request).filter(pk=rows[0].pk).exists():
             return reverse(f"admin:{app}_{model}_change", args=[rows[0].pk])
-        return self._list_url(request.GET.get("list", ""))
+        return self._list_url(request.GET.get(LIST, ""))
 
     def _list_url(self, query: str) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"
@@ -221,7 +224,8 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             "count": len(fit),
             "left_out": len(rows) - len(fit),
             "sample": [self._shown(row) for row in fit[:MOST_ROWS]],
-            "seen": [f"{row.pk}={standing(row)}" for row in fit],
+            # Of those that are left out too: that they stand otherwise by now is another thing.
+            "seen": [f"{row.pk}={standing(row)}" for row in rows],
             "back": self._behind(request, rows),
         }
         return self._page(request, act, form, context)
@@ -318,8 +322,8 @@ def _choose(of: Acting, request: HttpRequest, rows: QuerySet[Any]) -> HttpRespon
     """Django's list calls this for ticked rows: on to the page of the act, by GET."""
     act = of.act_named(request.POST["action"])
     query = QueryDict(mutable=True)
-    query.setlist("id", [str(key) for key in rows.values_list("pk", flat=True)[:MOST_ROWS]])
-    query["list"] = request.GET.urlencode()
+    query.setlist(ROW, [str(key) for key in rows.values_list("pk", flat=True)[:MOST_ROWS]])
+    query[LIST] = request.GET.urlencode()
     return HttpResponseRedirect(of.act_url(act, query.urlencode()))
 
 

@@ -83,7 +83,7 @@ class Signed:
 def act_url(row, act: str, *more) -> str:
     """The address of an act's page, for some objects."""
     name = f"admin:{row._meta.app_label}_{row._meta.model_name}_act"
-    ids = "&".join(f"id={one.pk}" for one in (row, *more))
+    ids = "&".join(f"act.row={one.pk}" for one in (row, *more))
     return f"{reverse(name, args=[act])}?{ids}"
 
 
@@ -252,7 +252,7 @@ ACTS: dict[str, dict] = {
         "reopen": (suspended, {}, "tenant.reopened"),
         "plan": (lambda tenant: tenant, {"plan": "pro"}, "tenant.plan_changing"),
         "export": (lambda tenant: tenant, {}, "tenant.export_begun"),
-        "close": (lambda tenant: tenant, {}, "tenant.closing"),
+        "close": (lambda tenant: tenant, {"slug": lambda row: row.slug}, "tenant.closing"),
     },
     "tenants/apikey": {"revoke": (key, {}, "key.revoked")},
     "tenants/platformkey": {"revoke": (a_platform_key, {}, "platform_key.revoked")},

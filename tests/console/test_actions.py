@@ -99,6 +99,7 @@ def one_by_one():
 def test_an_act_is_done_by_those_who_may_and_refused_to_all_others(people, tenant, path, name):
     make, form, action = ACTS[path][name]
     row, reason = make(tenant), why()
+    form = {field: said(row) if callable(said) else said for field, said in form.items()}
     url, act = act_url(row, name), DECLARED[path, name]
     allowed = [role for role in people if act.permission in DEEDS[role]]
     before = fresh(row).__dict__
@@ -176,7 +177,7 @@ def test_what_strangers_sent_stays_text_on_the_page(operator, tenant):
     for one in (row, row):
         html = operator.html(act_url(one, "replay"))
         assert "<script>alert" not in html
-    html = operator.html(f"/console/jobs/deadletter/act/replay/?id={_letter_of(row).pk}")
+    html = operator.html(f"/console/jobs/deadletter/act/replay/?act.row={_letter_of(row).pk}")
     assert "<script>alert" not in html
 
 
@@ -258,7 +259,7 @@ def test_why_a_delivery_cannot_be_replayed_is_told(operator, tenant):
     assert fresh(row).state == "dead_letter"
 
 
-@pytest.mark.parametrize("query", ["", "?id=", "?id=nobody", f"?id={UUID(int=7)}"])
+@pytest.mark.parametrize("query", ["", "?act.row=", "?act.row=nobody", f"?act.row={UUID(int=7)}"])
 def test_an_act_on_nothing_is_not_found(operator, query):
     assert operator.get(f"/console/jobs/job/act/replay/{query}").status_code == 404
     assert operator.get(f"/console/jobs/job/act/nonsense/{query}").status_code == 404
@@ -294,6 +295,14 @@ def test_of_several_rows_those_that_do_not_fit_are_left_out(operator, tenant):
     assert "1 more cannot be, as they stand" in operator.html(url)
     operator.confirm(url, reason="x")
     assert (fresh(good).state, fresh(other).attempts) == ("pending", 0)
+
+
+def test_of_those_that_are_left_out_it_is_told_that_they_cannot_be_as_they_stand(operator, tenant):
+    good, other = dead_job(tenant), job(tenant, kind="act")
+    told = operator.told(operator.confirm(act_url(good, "replay", other), reason="x"))
+    assert "1 of 2 jobs replayed." in told
+    assert "1 of 2 jobs not replayed: it cannot be, as it stands." in told
+    assert "otherwise" not in told
 
 
 def test_a_viewer_is_offered_nothing_on_lists_and_pages(viewer, tenant):

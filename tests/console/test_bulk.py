@@ -1,7 +1,10 @@
 """Everything that a filter finds, across tenants: begun by a click, done in the background."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
+from html import unescape
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
 import pytest
@@ -68,7 +71,7 @@ def dead(engine, count, *, tenants=1, reason="failed", error="HTTP 503", age=0, 
     return works
 
 
-def begin(who, url=f"{LETTERS}?all=1&resolved=no", reason="the receiver is well again"):
+def begin(who, url=f"{LETTERS}?act.all=1&resolved=no", reason="the receiver is well again"):
     """What a click on the confirmation's button begins."""
     answer = who.confirm(url, reason=reason)
     assert answer.status_code == 302, answer.content.decode()[:2000]
@@ -104,7 +107,7 @@ def states(works):
 def test_all_that_is_found_of_all_tenants_is_replayed_in_the_background(engine, operator):
     works = dead(engine, 7, tenants=3)
     assert "Replay all" in operator.html("/console/jobs/deadletter/?resolved=no")
-    html = operator.html(f"{LETTERS}?all=1&resolved=no")
+    html = operator.html(f"{LETTERS}?act.all=1&resolved=no")
     assert "<strong>7</strong> dead letters" in html
     begun = begin(operator)
     assert set(states(works)) == {"dead_letter"}  # Asked for, not done.
@@ -133,7 +136,7 @@ def test_the_request_that_begins_it_asks_as_little_for_many_tenants_as_for_one(e
     asked = []
     for tenants in (1, 200):
         dead(engine, 200, tenants=tenants)
-        operator.get(f"{LETTERS}?all=1&resolved=no")  # What is looked up once.
+        operator.get(f"{LETTERS}?act.all=1&resolved=no")  # What is looked up once.
         with CaptureQueriesContext(connections[OPERATOR]) as captured:
             begun = begin(operator)
         asked.append(len(captured))
@@ -144,7 +147,7 @@ def test_the_request_that_begins_it_asks_as_little_for_many_tenants_as_for_one(e
 
 def test_discarding_and_retrying_all_that_is_found_work_alike(engine, operator, tenant):
     works = dead(engine, 2)
-    begin_url = "/console/jobs/deadletter/act/discard/?all=1&resolved=no"
+    begin_url = "/console/jobs/deadletter/act/discard/?act.all=1&resolved=no"
     assert done(engine, begin(operator, begin_url)).done == 2
     assert set(states(works)) == {"discarding"}
     waiting = [
@@ -153,7 +156,7 @@ def test_discarding_and_retrying_all_that_is_found_work_alike(engine, operator, 
         for _ in range(2)
     ]  # fmt: skip
     Job.objects.using(OPERATOR).bulk_create(waiting)
-    url = f"/console/jobs/job/act/retry/?all=1&state=failed&tenant={tenant.slug}"
+    url = f"/console/jobs/job/act/retry/?act.all=1&state=failed&tenant={tenant.slug}"
     assert done(engine, begin(operator, url)).done == 2
     assert set(states(waiting)) == {"pending"}
 
@@ -175,7 +178,7 @@ def test_nothing_is_moved_that_the_list_does_not_show(engine, operator, query, c
     other = dead(engine, 2, reason="overflow", age=30)
     if "age" in query:
         age_letters(other)
-    begun = done(engine, begin(operator, f"{LETTERS}?all=1&resolved=no&{query}"))
+    begun = done(engine, begin(operator, f"{LETTERS}?act.all=1&resolved=no&{query}"))
     assert progress(begun) == ("finished", 2, 2, 0)
     assert states(meant) + states(other) == ["pending"] * 2 + ["dead_letter"] * 2
 
@@ -196,7 +199,7 @@ def test_one_tenants_are_found_by_its_slug(engine, operator, tenant, other_tenan
     Parcel.objects.using(OPERATOR).bulk_create([mine, theirs])
     for work in (mine, theirs):
         letter(work, "parcels")
-    begun = done(engine, begin(operator, f"{LETTERS}?all=1&resolved=no&tenant={tenant.slug}"))
+    begun = done(engine, begin(operator, f"{LETTERS}?act.all=1&resolved=no&tenant={tenant.slug}"))
     assert (begun.done, states([mine, theirs])) == (1, ["pending", "dead_letter"])
 
 
@@ -212,7 +215,7 @@ def test_one_tenants_are_found_by_its_slug(engine, operator, tenant, other_tenan
 )
 def test_a_filter_that_cannot_be_read_is_never_taken_for_none(engine, operator, query, status):
     works = dead(engine, 1)
-    url = f"{LETTERS}?all=1&{query}"
+    url = f"{LETTERS}?act.all=1&{query}"
     answer = operator.get(url)
     assert answer.status_code == status
     if status == 200:
@@ -225,8 +228,27 @@ def test_a_filter_that_cannot_be_read_is_never_taken_for_none(engine, operator, 
 
 def test_the_place_in_a_list_does_not_narrow_what_is_found(engine, operator):
     works = dead(engine, 3)
-    html = operator.html(f"{LETTERS}?all=1&resolved=no&p=2&list=x")
+    html = operator.html(f"{LETTERS}?act.all=1&resolved=no&p=2&act.list=x")
     assert f"<strong>{len(works)}</strong>" in html
+
+
+def test_whatever_narrows_the_list_narrows_the_act(engine, operator):
+    """Or is refused by both: no name in the address means one thing here and another there."""
+    works = dead(engine, 3, reason="poison")
+    query = f"?resolved=no&reason=poison&error=HTTP+503&tenant={works[0].tenant_id}"
+    html = operator.html(f"/console/jobs/deadletter/{query}")
+    (url,) = re.findall(r'href="([^"]+)" class="act act-replay"', html)
+    assert dict(parse_qsl(urlsplit(unescape(url)).query)) == {
+        "act.all": "1", **dict(parse_qsl(query[1:]))
+    }  # fmt: skip
+    for name in ("id", "all", "list", "act.other"):
+        narrowed = f"resolved=no&{name}={works[0].pk}"
+        listed = operator.get(f"/console/jobs/deadletter/?{narrowed}")
+        if listed.status_code == 200:  # It means nothing to the list, as `all` does to Django's.
+            assert listed.content.decode().count("/change/") >= 3
+            continue
+        assert operator.get(f"{LETTERS}?act.all=1&{narrowed}").status_code == 404
+    assert states(works) == ["dead_letter"] * 3
 
 
 def test_what_succeeded_is_not_sent_again_by_replaying_all(engine, operator, tenant):
@@ -234,7 +256,7 @@ def test_what_succeeded_is_not_sent_again_by_replaying_all(engine, operator, ten
     event = publish_in(tenant)
     rows = Delivery.objects.using(OPERATOR).filter(event_id=event.pk)
     rows.update(state="succeeded", attempts=1)
-    url = f"/console/webhooks/delivery/act/replay/?all=1&tenant={tenant.slug}"
+    url = f"/console/webhooks/delivery/act/replay/?act.all=1&tenant={tenant.slug}"
     assert "There is nothing here" in operator.html(url)
 
 
@@ -254,7 +276,7 @@ def test_what_dies_again_behind_it_is_left_alone(engine, operator, monkeypatch):
 def test_two_clicks_begin_it_once(engine, operator):
     dead(engine, 1)
     once, reason = str(uuid7()), f"ticket {uuid7()}"
-    url = f"{LETTERS}?all=1&resolved=no"
+    url = f"{LETTERS}?act.all=1&resolved=no"
     first, second = (operator.post(url, reason=reason, once=once) for _ in range(2))
     assert first["Location"] == second["Location"]
     assert Job.objects.using(OPERATOR).filter(pk=once).count() == 1
@@ -264,8 +286,8 @@ def test_two_clicks_begin_it_once(engine, operator):
 def test_looking_begins_nothing_and_neither_does_a_post_without_a_reason(engine, operator):
     dead(engine, 1)
     before = Bulk.objects.using(OPERATOR).count()
-    operator.html(f"{LETTERS}?all=1&resolved=no")
-    answer = operator.confirm(f"{LETTERS}?all=1&resolved=no", reason=" ")
+    operator.html(f"{LETTERS}?act.all=1&resolved=no")
+    answer = operator.confirm(f"{LETTERS}?act.all=1&resolved=no", reason=" ")
     assert answer.status_code == 200
     assert Bulk.objects.using(OPERATOR).count() == before
 
@@ -273,7 +295,7 @@ def test_looking_begins_nothing_and_neither_does_a_post_without_a_reason(engine,
 def test_a_viewer_begins_nothing_though_the_post_is_made_by_hand(engine, people):
     works, viewer = dead(engine, 1), people["viewer"]
     before = Bulk.objects.using(OPERATOR).count()
-    url = f"{LETTERS}?all=1&resolved=no"
+    url = f"{LETTERS}?act.all=1&resolved=no"
     assert viewer.get(url).status_code == 403
     assert viewer.post(url, reason="x", once=str(uuid7())).status_code == 403
     assert "Replay all" not in viewer.html("/console/jobs/deadletter/?resolved=no")
@@ -318,7 +340,7 @@ def test_it_stops_when_it_is_told_and_what_was_done_stays_done(engine, operator,
     claim = claim_job(engine, begun)
     with as_operator():
         bulk._one_chunk(claim, begun.pk, bulk.read(begun))
-    url = f"/console/console/bulk/act/stop/?id={begun.pk}"
+    url = f"/console/console/bulk/act/stop/?act.row={begun.pk}"
     operator.confirm(url, reason="wrong filter")
     assert bulk.run(claim) == Succeeded()
     begun.refresh_from_db(using=OPERATOR)
@@ -353,7 +375,7 @@ def test_one_that_is_stuck_is_shown_and_goes_on_when_it_is_told(engine, operator
     html = operator.html(f"/console/console/bulk/{begun.pk}/change/")
     assert "stuck" in html
     assert "Go on" in html
-    operator.confirm(f"/console/console/bulk/act/go-on/?id={begun.pk}", reason="try again")
+    operator.confirm(f"/console/console/bulk/act/go-on/?act.row={begun.pk}", reason="try again")
     assert progress(done(engine, begun)) == ("finished", 2, 2, 0)
     assert set(states(works)) == {"pending"}
 
