@@ -26,7 +26,7 @@ from campaigns.models import (
 from campaigns.progress import Standing
 from campaigns.states import CampaignState
 from config.admin import showing
-from config.admin.filters import ByAge, ByLane, ByTenant, choice
+from config.admin.filters import ByAge, ByEnd, ByLane, ByTenant, choice
 from config.admin.paging import NEWEST, Walk, Wish, pinned
 from config.admin.reading import ReadOnlyAdmin
 from config.admin.seeking import Related, Searches
@@ -147,7 +147,7 @@ class CampaignAdmin(ReadOnlyAdmin):
 class MessageAdmin(WorkAdmin):
     list_display = ("ident", "whose", "campaign_id", "stands", "attempts", "due", "made", "said")
     list_filter = (
-        choice("state", State.values), ByTenant, ByLane, "test", ByAge,
+        choice("state", State.values), ByTenant, ByLane, "test", ByAge, ByEnd,
     )  # fmt: skip
     searches = Searches(prefix="msg", related={"cmp": CAMPAIGN}, errors="last_error")
     walks = (

@@ -7,11 +7,19 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import F, Q
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from config.admin import showing
-from config.admin.filters import ByAge, ByLane, ByTenant, Choice, choice, presence
+from config.admin.filters import (
+    ByAge,
+    ByEnd,
+    ByLane,
+    ByTenant,
+    Choice,
+    beginning,
+    choice,
+    presence,
+)
 from config.admin.paging import NEWEST, Walk, Wish
 from config.admin.reading import ReadOnlyAdmin
 from config.admin.seeking import Searches, Sought, uuid_in
@@ -25,6 +33,8 @@ from tenants.admin import TenantAdmin
 # States that an index leads to by themselves: all but what is done, and what is in progress.
 STANDING = frozenset(State.values) - {State.SUCCEEDED, State.PROCESSING}
 OPEN = {"resolved": frozenset({True})}  # Null: nobody resolved it.
+NONE = Q(pk__in=[])
+OFTEN = 3  # Failures in a row.
 ByKind = choice("kind", lambda: [(name, name) for name in sorted(registry.kinds())])
 ByQueue = choice("queue", registry.queues)
 # As no key of attempts has it: what leads to them is put in order then, or has an index of its own.
@@ -44,7 +54,7 @@ class WorkAdmin(ReadOnlyAdmin):
         "ident", "whose", "stands", "lane", "attempts", "due", "made", "said",
     )  # fmt: skip
     list_filter: ClassVar[Any] = (
-        choice("state", State.values), ByTenant, ByLane, ByAge,
+        choice("state", State.values), ByTenant, ByLane, ByAge, ByEnd,
     )  # fmt: skip
     searches = Searches(prefix="id", errors="last_error")
     walks: ClassVar[tuple[Walk, ...]] = (
@@ -70,7 +80,7 @@ class WorkAdmin(ReadOnlyAdmin):
 class JobAdmin(WorkAdmin):
     list_display = ("ident", "kind", "whose", "stands", "attempts", "due", "made", "said")
     list_filter = (
-        choice("state", State.values), ByKind, ByTenant, ByLane, ByAge,
+        choice("state", State.values), ByKind, ByTenant, ByLane, ByAge, ByEnd,
     )  # fmt: skip
 
 
@@ -167,6 +177,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         ByQueue,
         choice("reason", DeadLetter.Reason.values),
         choice("resolution", DeadLetter.Resolution.values),
+        beginning("error", name="error", hint="how it begins"),
         ByTenant,
         ByAge,
     )
@@ -220,14 +231,41 @@ class ByPause(Choice):
 
     @staticmethod
     def words() -> list[tuple[str, str]]:
-        return [("yes", "held back now")]
+        return [("yes", "held back now"), ("no", "not held back")]
 
     def wish(self) -> Wish | None:
         if not self.value:
             return None
-        now = timezone.now()
-        still = Q(paused_until__gt=now) | Q(operator_paused_until__gt=now)
-        return Wish("paused", also=LANE_PAUSED & still)
+        still = Q(paused_until__gt=self.now) | Q(operator_paused_until__gt=self.now)
+        if self.value == "yes":
+            return Wish("paused", also=LANE_PAUSED & still, value=True)
+        is_free = Q(paused_until=None) | Q(paused_until__lte=self.now)
+        by_operator = Q(operator_paused_until=None) | Q(operator_paused_until__lte=self.now)
+        return Wish("paused", also=is_free & by_operator if self.value == "no" else NONE)
+
+
+class ByFailing(Choice):
+    """Lanes that fail, by how often in a row."""
+
+    title = parameter_name = "failing"
+
+    @staticmethod
+    def words() -> list[tuple[str, str]]:
+        return [
+            ("yes", "failing"),
+            ("often", f"{OFTEN} times in a row, or more"),
+            ("no", "not failing"),
+        ]
+
+    def wish(self) -> Wish | None:
+        if not self.value:
+            return None
+        fails = {
+            "yes": Q(failing_since__isnull=False),
+            "often": Q(failing_since__isnull=False, failures__gte=OFTEN),
+            "no": Q(failing_since__isnull=True),
+        }
+        return Wish("failing", also=fails.get(self.value, NONE), value=self.value)
 
 
 @admin.register(Lane)
@@ -251,12 +289,12 @@ class LaneAdmin(ReadOnlyAdmin):
     )
     list_filter = (
         ByPause,
-        presence("failing_since", yes="failing", no="not failing", name="failing"),
+        ByFailing,
         ByTenant,
     )
     walks = (
-        Walk(("paused",), (NEWEST,)),
-        Walk(("failing",), (NEWEST,), only={"failing": frozenset({False})}),
+        Walk(("paused",), (NEWEST,), only={"paused": frozenset({True})}),
+        Walk(("failing",), (NEWEST,), only={"failing": frozenset({"yes", "often"})}),
     )
     searches = Searches(own=lambda uuid: _lanes_of(uuid), texts=("key",))
 

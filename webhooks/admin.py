@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from config.admin import showing
-from config.admin.filters import ByAge, ByLane, ByTenant, choice, presence, text
+from config.admin.filters import ByAge, ByEnd, ByLane, ByTenant, choice, presence, text
 from config.admin.paging import NEWEST, Walk, Wish
 from config.admin.reading import ReadOnlyAdmin
 from config.admin.seeking import Related, Searches
@@ -31,6 +31,7 @@ class EndpointAdmin(ReadOnlyAdmin):
     list_filter = (
         choice("disabled_reason", Endpoint.Disabled.values),
         "ordered",
+        presence("disabled_at", yes="disabled", no="enabled", name="disabled"),
         presence("deleted_at", yes="deleted", no="there", name="deleted"),
         ByTenant,
         ByAge,
@@ -39,6 +40,12 @@ class EndpointAdmin(ReadOnlyAdmin):
     walks = (
         Walk(("host",), (NEWEST,)),
         Walk(("disabled_reason",), (NEWEST,)),
+        # Disabled, and there: the index endpoint_disabled has these alone, and they are few.
+        Walk(
+            ("disabled", "deleted"),
+            (NEWEST,),
+            only={"disabled": frozenset({False}), "deleted": frozenset({True})},
+        ),
     )
     hidden = ("secrets", "custom_headers", "url")  # To some the path is a password.
 
@@ -96,7 +103,7 @@ class EventAdmin(ReadOnlyAdmin):
 class DeliveryAdmin(WorkAdmin):
     list_display = ("ident", "whose", "host", "stands", "attempts", "due", "made", "said")
     list_filter = (
-        choice("state", State.values), ByTenant, ByLane, text("host"), "test", ByAge,
+        choice("state", State.values), ByTenant, ByLane, text("host"), "test", ByAge, ByEnd,
     )  # fmt: skip
     searches = Searches(
         prefix="dlv",

@@ -156,6 +156,23 @@ def text(column: str, *, title: str = "", hint: str = "") -> type[Text]:
     return type(f"By{column.title()}", (Text,), said)
 
 
+class Beginning(Text):
+    """How a text begins, such as that of an error."""
+
+    column: ClassVar[str] = ""
+
+    def wish(self) -> Wish | None:
+        if not self.value:
+            return None
+        return Wish(self.parameter_name, also=Q(**{f"{self.column}__startswith": self.value}))
+
+
+def beginning(column: str, *, name: str, hint: str = "") -> type[Beginning]:
+    """A filter by how a column's text begins."""
+    said = {"column": column, "parameter_name": name, "title": name, "hint": hint}
+    return type(f"By{name.title()}", (Beginning,), said)
+
+
 class ByTenant(Text):
     """By slug, tnt_ id or number."""
 
@@ -181,32 +198,82 @@ class ByLane(Text):
         return self.admin.wish_of_lane(self.value) if self.value else None
 
 
-class ByAge(Choice):
-    """By when a row was made. Ids of version 7 tell it: the key itself is bounded."""
+class ByTime(Choice):
+    """By a moment: within the last hour, older than one, or `FROM..TO`, both in ISO 8601.
 
-    title = parameter_name = "age"
+    FROM is in it and TO is not; either may be left out.
+    """
 
     @staticmethod
     def words() -> Iterable[tuple[Any, str]]:
         yield from ((f"-{name}", f"within the last {name}") for name in _AGES)
         yield from ((f"+{name}", f"older than one {name}") for name in _AGES)
 
-    def wish(self) -> Wish | None:
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        yield from super().choices(changelist)
+        if ".." in self.value:
+            yield self._choice(changelist, self.value, self.value.replace("..", " to "))
+
+    def span(self) -> tuple[datetime | None, datetime | None]:
+        """From when, and until before when. Raises ValueError."""
+        if ".." in self.value:
+            first, _, last = self.value.partition("..")
+            return _moment(first), _moment(last)
         side, name = self.value[:1], self.value[1:]
+        if name not in _AGES or side not in {"-", "+"}:
+            raise ValueError(self.value)
+        edge = self.now - _AGES[name]
+        return (edge, None) if side == "-" else (None, edge)
+
+    def within(self, column: str, as_value: Callable[[datetime], Any]) -> Q:
+        """The condition that a column is within it; of what cannot be read, none is."""
+        try:
+            first, last = self.span()
+            low = Q(**{f"{column}__gte": as_value(first)}) if first else Q()
+            return low & (Q(**{f"{column}__lt": as_value(last)}) if last else Q())
+        except (ValueError, OverflowError):
+            return Q(pk__in=[])
+
+
+class ByAge(ByTime):
+    """By when a row was made. Ids of version 7 tell it: the key itself is bounded."""
+
+    title = parameter_name = "age"
+
+    def wish(self) -> Wish | None:
         if not self.value:
             return None
-        if name not in _AGES or side not in {"-", "+"}:
-            return Wish("age", also=Q(pk__in=[]), placed=True)
-        edge = self.now - _AGES[name]
         column = self.admin.key[0]
-        value: Any = first_id(edge) if column == "id" else edge
-        return Wish("age", f"{column}__{'gte' if side == '-' else 'lt'}", value, placed=True)
+        as_value: Callable[[datetime], Any] = first_id if column == "id" else lambda at: at
+        return Wish("age", also=self.within(column, as_value), placed=True)
+
+
+class ByEnd(ByTime):
+    """By when a work came to its end."""
+
+    title = parameter_name = "ended"
+
+    def wish(self) -> Wish | None:
+        if not self.value:
+            return None
+        return Wish("ended", also=self.within("finished_at", lambda at: at))
 
 
 def first_id(at: datetime) -> UUID:
     """The lowest UUID of version 7 of a moment."""
     milliseconds = int(at.astimezone(UTC).timestamp() * 1000)
     return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))
+
+
+def _moment(text: str) -> datetime | None:
+    """A moment in ISO 8601, in UTC where it says nothing else; None of no text.
+
+    A plus that the address did not spell out has become a blank. Raises ValueError.
+    """
+    if not text.strip():
+        return None
+    at = datetime.fromisoformat(text.strip().replace(" ", "+"))
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _text(word: Any) -> str:

@@ -282,8 +282,14 @@ class KeysetList(ChangeList):
     # ---- Links ----
 
     def get_query_string(self, new_params: Any = None, remove: Any = None) -> str:
-        """Django's, but what is wanted anew begins with the newest."""
-        return str(super().get_query_string(new_params, [*(remove or []), *_PLACES]))
+        """What is wanted, with other values, None for none, and without some; from the newest on.
+
+        Django's takes all away that begins like a name: `plan` and `paused` with `p`.
+        """
+        gone = {*(remove or []), *_PLACES, *(new_params or {})}
+        kept = {name: value for name, value in self.filter_params.items() if name not in gone}
+        said = {name: value for name, value in (new_params or {}).items() if value is not None}
+        return f"?{urlencode(sorted({**kept, **said}.items()), doseq=True)}"
 
     def url_for_result(self, result: Any) -> str:
         """Django's, by the address that the admin gives a row."""
