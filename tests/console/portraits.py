@@ -16,6 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
+from tests.chromium import launched
+from tests.console import scenes
+
 TENANTS = (
     "harbour-supplies",
     "northwind",
@@ -33,7 +36,6 @@ QUEUES = {
     "deliveries": (14_000, 180, 1.9),
     "messages": (6_000, 320, 1.5),
 }
-CHROMIUM = "/usr/bin/chromium"
 
 
 def main() -> None:
@@ -152,7 +154,7 @@ insert into webhooks_event (id, tenant_id, type, created_at, fingerprint)
 values (%s, %s, 'order.paid', %s, '')
 """
 ERRORS = (
-    *["HTTP 503: upstream connect error or disconnect before headers"] * 14,
+    *["HTTP 503"] * 14,
     *["Timed out: no answer within 15 s"] * 7,
     *["TLS: the certificate has expired"] * 2,
 )
@@ -199,6 +201,7 @@ def make_trouble(tenants: list[int]) -> None:
                 created_at=at,
             ).save(using="operator", force_insert=True)
         hold_back(tenants, now)
+    scenes.make_letter(tenants[0], endpoints[0][0])
 
 
 def hold_back(tenants: list[int], now: datetime) -> None:
@@ -220,12 +223,9 @@ def hold_back(tenants: list[int], now: datetime) -> None:
 
 
 def take(email: str, password: str, place: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
     place.mkdir(parents=True, exist_ok=True)
     home = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}/console/"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         for name, scheme, size in (
             ("light", "light", (1360, 1000)),
             ("dark", "dark", (1360, 1000)),
@@ -244,7 +244,8 @@ def take(email: str, password: str, place: Path) -> None:
             page.click("[type=submit]")
             page.goto(f"{home}?range={'1h' if name == 'phone' else '24h'}")
             page.screenshot(path=place / f"console-{name}.png")
-        browser.close()
+            if name != "phone":
+                scenes.photograph(page, home, name, place)
 
 
 if __name__ == "__main__":
