@@ -57,7 +57,7 @@ class ExportAdmin(ReadOnlyAdmin):
 
     @admin.display(description="archive")
     def archive(self, row: Export) -> SafeString | str:
-        if row.finished_at is None:
+        if row.finished_at is None or row.erased_at is not None:
             return "-"
         return format_html('<a href="{}">Download</a>', reverse(_FILE, args=[row.pk]))
 
@@ -69,11 +69,15 @@ class ExportAdmin(ReadOnlyAdmin):
         """The archive. Who took it away is recorded."""
         if not request.user.has_perm("console.export"):
             raise PermissionDenied
-        found = Export.objects.filter(pk=pk, finished_at__isnull=False).first()
+        found = Export.objects.filter(pk=pk, finished_at__isnull=False, erased_at=None).first()
         tenant = Tenant.objects.filter(pk=found.tenant_id).first() if found else None
-        if found is None or tenant is None:
+        name = exporting.file_of(found) if found else None
+        if found is None or tenant is None or name is None:
             raise Http404
-        file = files.storage().open(found.file)
+        try:
+            file = files.storage().open(name)
+        except FileNotFoundError:
+            raise Http404 from None
         with as_app():
             actor = f"operator:{request.user.pk}"
             exporting.record_written(tenant, actor=actor, reason="From the console.")

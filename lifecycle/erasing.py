@@ -2,8 +2,9 @@
 
 A customer of a tenant's is another matter: customers.erasing. Here the person's row goes, with
 every membership, session, second factor and permission, and their address goes wherever else it is
-kept: in sign-ups, in the note that a welcome mail was sent, in mails that wait or are dead. What
-stays are the ids in the audit trail and beside what the person did, which lead to nobody any more.
+kept: in sign-ups, in the note that a welcome mail was sent, in mails that wait or are dead, in
+archives of those tenants. What stays are the ids in the audit trail and beside what the person did,
+which lead to nobody any more.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from django.db.models.functions import Now
 
 from jobs.models import DeadLetter, Job
 from jobs.states import FINISHED, State
+from lifecycle import exporting
 from lifecycle.errors import PersonNotFound, SoleOwner
 from onboarding.models import PendingOnboarding, WelcomeMail
 from tenants import audit
@@ -42,6 +44,7 @@ class Erased:
     sign_ups: int = 0
     mails: int = 0  # That waited or were dead, and are withdrawn.
     sign_ins: int = 0
+    archives: int = 0  # Of those tenants: they show the person, and are deleted.
     ownerless: list[str] = field(default_factory=list)  # Slugs: they have no other owner.
 
     def counts(self) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def look(*, email: str) -> Erased:
 
 
 def erase(*, email: str, actor: str, reason: str, ownerless: bool = False) -> Erased:
-    """Erase a person. All of it is one transaction.
+    """Erase a person. All of it is one transaction; archives' files go after its commit.
 
     A tenant in use needs an owner: whoever is its only one is erased when its platform says that it
     may be `ownerless`, or when it is closed. Raises PersonNotFound, SoleOwner.
@@ -64,6 +67,7 @@ def erase(*, email: str, actor: str, reason: str, ownerless: bool = False) -> Er
         found = _look(user)
         if found.ownerless and not ownerless:
             raise SoleOwner(f"Nobody else owns {', '.join(found.ownerless)}.")
+        exporting.erase_from(_tenants(user))
         _sessions(user).delete()
         _sign_ups(user.email).update(email=ERASED)
         WelcomeMail.objects.using(OPERATOR).filter(address_digest=_digest(user.email)).delete()
@@ -92,8 +96,16 @@ def _look(user: User) -> Erased:
         sign_ups=_sign_ups(user.email).count(),
         mails=_mails(user.email).count(),
         sign_ins=sum(rows.count() for rows in _sign_ins(user.email)),
+        archives=exporting.finished(_tenants(user)).count(),
         ownerless=_owned_alone(user),
     )
+
+
+def _tenants(user: User) -> set[int]:
+    """Those whose rows name the person."""
+    memberships = Membership.objects.using(OPERATOR).filter(user=user)
+    named = (memberships, _sign_ups(user.email), _mails(user.email))
+    return {pk for rows in named for pk in rows.values_list("tenant_id", flat=True)}
 
 
 def _owned_alone(user: User) -> list[str]:

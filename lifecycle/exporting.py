@@ -8,6 +8,7 @@ tenants and for those in their days of grace too.
 import hashlib
 import posixpath
 import time
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import IO
@@ -15,15 +16,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.files.base import File
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import connections, transaction
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from config.ids import format_id, uuid7
 from customers.uploads import spool
 from jobs.fence import hold
 from jobs.models import Job
-from jobs.outcomes import Fail, Outcome, Succeeded
+from jobs.outcomes import Fail, Outcome, Snooze, Succeeded
 from jobs.services import enqueue
 from jobs.states import State
 from jobs.steps import Claim
@@ -44,6 +45,10 @@ TELL_SECONDS = 2.0  # Between two words on how far it is.
 SPARE = 30.0  # Seconds before the deadline that are left for storing the file.
 _NOBODYS = (State.DEAD_LETTER, State.DISCARDING, State.DISCARDED, State.CANCELLED)
 
+# The app role may not name the columns that it may not write: Django would name all.
+_INSERT = "insert into lifecycle_export (id, tenant_id, actor, reason) values (%s, %s, %s, %s)"
+_LOCK = "select pg_advisory_xact_lock(hashtextextended('slipway export ' || %s::bigint, 0))"
+
 
 class TooLong(Exception):
     """It takes longer than a job may."""
@@ -57,11 +62,13 @@ def begin(*, tenant_id: int, actor: str, reason: str = "", door: Door | None = N
     most = int(settings.SLIPWAY["EXPORTS"]["most"])
     with tenant_context(TenantRef(tenant_id, NOWHERE)), transaction.atomic(using=alias):
         uuid = refuse_unless_there(tenant_id, using=alias)
+        _wait_for_others(tenant_id, using=alias)
         rows = Export.objects.using(alias).filter(tenant_id=tenant_id)
         if rows.filter(finished_at=None).count() >= most:
             raise TooManyExports(f"At most {most} wait at once.")
-        made = Export(tenant_id=tenant_id, actor=actor, reason=reason)
-        made.save(force_insert=True, using=alias)
+        made = Export(tenant_id=tenant_id)
+        with connections[alias].cursor() as cursor:
+            cursor.execute(_INSERT, [made.pk, tenant_id, actor, reason])
         audit.record(
             actor=actor,
             action="tenant.export_begun",
@@ -112,11 +119,48 @@ def run(claim: Claim) -> Outcome:
         size, digest = file.tell(), digest_of(file)
         name = files.storage().save(_name(found, tenant_id), File(file))
     try:
-        _finish(claim, written, name, size=size, digest=digest)
+        done = _finish(claim, written, name, size=size, digest=digest)
     except BaseException:
-        files.storage().delete(name)
+        _delete_unless_named(found, name)
         raise
-    return Succeeded()
+    if done:
+        return Succeeded()
+    files.storage().delete(name)
+    return Snooze(0.0, "somebody whom it shows was erased meanwhile: it begins anew")
+
+
+def file_of(found: Export) -> str | None:
+    """The name of an archive's file; None where what its row names is not this archive's.
+
+    Nobody but the job may name a file. Were there a way, it would lead to no other tenant's.
+    """
+    place, _, name = found.file.rpartition("/")
+    is_own = place == _place(int(found.tenant_id or 0)) and name.startswith(f"{found.pk}-")
+    return found.file if is_own else None
+
+
+def erase_from(tenant_ids: Collection[int]) -> int:
+    """Take back what the archives of these tenants show of somebody who is being erased: how many.
+
+    In the caller's transaction. From its commit on nobody is given them, and then they are deleted;
+    what is just being written begins anew.
+    """
+    for tenant_id in sorted(tenant_ids):
+        _wait_for_others(tenant_id, using=OPERATOR)
+    rows = Export.objects.using(OPERATOR).filter(tenant_id__in=tenant_ids)
+    # First: one that ends at this moment is finished in the next statement's eyes.
+    rows.filter(finished_at=None).update(started_at=None)
+    count = finished(tenant_ids).update(erased_at=Now())
+    gone = rows.filter(erased_at__isnull=False)
+    # Whatever is left of them goes with the old ones.
+    transaction.on_commit(lambda: _forget(gone), using=OPERATOR, robust=True)
+    return count
+
+
+def finished(tenant_ids: Collection[int]) -> QuerySet[Export]:
+    """The archives of these tenants that somebody could take away."""
+    rows = Export.objects.using(OPERATOR).filter(tenant_id__in=tenant_ids)
+    return rows.filter(finished_at__isnull=False, erased_at=None)
 
 
 def record_taken(tenant: TenantSummary, found: Export, *, actor: str) -> None:
@@ -160,17 +204,23 @@ def record_written(tenant: Tenant, *, actor: str, reason: str) -> None:
 
 
 def old() -> QuerySet[Export]:
-    """Archives older than SLIPWAY["RETENTION"]["archives"]."""
+    """Archives older than SLIPWAY["RETENTION"]["archives"], or of which somebody was erased."""
     kept = timedelta(days=float(settings.SLIPWAY["RETENTION"]["archives"]))
-    return Export.objects.using(OPERATOR).filter(finished_at__lt=Now() - kept)
+    gone = Q(finished_at__lt=Now() - kept) | Q(erased_at__isnull=False)
+    return Export.objects.using(OPERATOR).filter(gone)
 
 
 def forget_old() -> int:
     """Delete the old ones; says how many."""
+    return _forget(old())
+
+
+def _forget(rows: Iterable[Export]) -> int:
+    """Delete archives, the file first: a row that is left says that there may be one."""
     count = 0
-    for each in old():
-        if each.file:
-            files.storage().delete(each.file)
+    for each in rows:
+        if name := file_of(each):
+            files.storage().delete(name)
         count += each.delete(using=OPERATOR)[0]
     return count
 
@@ -201,22 +251,44 @@ def _tell(claim: Claim, **columns: object) -> None:
         _rows(claim).update(**columns)
 
 
-def _finish(claim: Claim, written: Written, name: str, *, size: int, digest: str) -> None:
-    _tell(
-        claim,
-        table="",
-        rows=written.rows,
-        taken_at=written.taken_at,
-        file=name,
-        size=size,
-        digest=digest,
-        finished_at=Now(),
-    )
+def _finish(claim: Claim, written: Written, name: str, *, size: int, digest: str) -> bool:
+    """Say that it is there; False when somebody was erased since it was begun (`erase_from`)."""
+    with transaction.atomic(using=OPERATOR):
+        hold(claim, using=OPERATOR)
+        count = (
+            _rows(claim)
+            .filter(started_at__isnull=False)
+            .update(
+                table="",
+                rows=written.rows,
+                taken_at=written.taken_at,
+                file=name,
+                size=size,
+                digest=digest,
+                finished_at=Now(),
+            )
+        )
+    return bool(count)
+
+
+def _delete_unless_named(found: Export, name: str) -> None:
+    """After a failure: what was written may be committed all the same, its answer lost.
+
+    Where the database does not say, the file stays: the next try deletes it, or it is the archive.
+    """
+    try:
+        with transaction.atomic(using=OPERATOR):
+            rows = Export.objects.using(OPERATOR).select_for_update()  # Awaits one under way.
+            names = list(rows.filter(pk=found.pk).values_list("file", flat=True))
+    except Exception:
+        return
+    if name not in names:
+        files.storage().delete(name)
 
 
 def _forget_halves(found: Export, tenant_id: int) -> None:
     """Delete what a try left behind that was killed while it stored its file."""
-    place = posixpath.join(files.prefix_of(tenant_id), "archives")
+    place = _place(tenant_id)
     with suppress(FileNotFoundError):
         for name in files.storage().listdir(place)[1]:
             if name.startswith(f"{found.pk}-"):
@@ -225,5 +297,14 @@ def _forget_halves(found: Export, tenant_id: int) -> None:
 
 def _name(found: Export, tenant_id: int) -> str:
     """Another name for each try: nothing is ever written over."""
-    prefix = files.prefix_of(tenant_id)
-    return posixpath.join(prefix, "archives", f"{found.pk}-{uuid7()}.zip")
+    return posixpath.join(_place(tenant_id), f"{found.pk}-{uuid7()}.zip")
+
+
+def _place(tenant_id: int) -> str:
+    return posixpath.join(files.prefix_of(tenant_id), "archives")
+
+
+def _wait_for_others(tenant_id: int, *, using: str) -> None:
+    """One at a time, until the transaction ends: what is counted is not counted by two at once."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_LOCK, [tenant_id])

@@ -142,6 +142,8 @@ class Export(models.Model):
     size = models.BigIntegerField(default=0, db_default=0)  # Bytes.
     digest = models.CharField(max_length=64, blank=True, default="", db_default="")  # SHA-256, hex.
     finished_at = models.DateTimeField(null=True)
+    # Somebody whom it shows was erased: nobody is given it, and it goes (lifecycle.erasing).
+    erased_at = models.DateTimeField(null=True)
 
     class Meta:
         indexes = [

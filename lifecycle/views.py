@@ -131,7 +131,7 @@ class Archives(CallerView):
         before = read_cursor(request, UUID)
         tenant = find_tenant(proof_of(caller_of(request)), reference)
         with tenant_context(tenant.ref):
-            found = Export.objects.order_by("-id")
+            found = Export.objects.filter(erased_at=None).order_by("-id")
             rows = list((found.filter(pk__lt=before) if before else found)[: limit + 1])
         dead = {row.pk for row in rows if exporting.stuck(row)}
         show = lambda row: export_as_json(row, reference=reference, stuck=row.pk in dead)  # noqa: E731
@@ -165,8 +165,11 @@ class ArchiveFile(CallerView):
         found = _find(tenant, export_id)
         if found.finished_at is None:
             raise ExportNotReady
+        name = exporting.file_of(found)
+        if name is None:
+            raise ExportNotFound
         try:
-            file = files.storage().open(found.file)
+            file = files.storage().open(name)
         except FileNotFoundError:
             raise ExportNotFound from None
         exporting.record_taken(tenant, found, actor=caller.actor)
@@ -181,7 +184,7 @@ class ArchiveFile(CallerView):
 
 def _find(tenant: TenantSummary, export_id: str) -> Export:
     with tenant_context(tenant.ref):
-        found = Export.objects.filter(pk=parse_id("exp", export_id)).first()
+        found = Export.objects.filter(pk=parse_id("exp", export_id), erased_at=None).first()
     if found is None:
         raise ExportNotFound
     return found

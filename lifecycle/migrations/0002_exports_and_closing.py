@@ -57,6 +57,7 @@ class Migration(migrations.Migration):
                 ("size", _count()),
                 ("digest", _text(64)),
                 ("finished_at", models.DateTimeField(null=True)),
+                ("erased_at", models.DateTimeField(null=True)),
                 ("tenant", _tenant()),
             ],
             options={
@@ -69,7 +70,8 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        IsolateTenant("Export", grant="select, insert"),
+        # What it may name is what a caller may say: which file is served and deleted is the job's.
+        IsolateTenant("Export", grant="select, insert (id, tenant_id, actor, reason)"),
         migrations.CreateModel(
             name="Closure",
             fields=[
@@ -88,5 +90,5 @@ class Migration(migrations.Migration):
                 ("tenant", _tenant()),
             ],
         ),
-        IsolateTenant("Closure", grant="select, insert"),
+        IsolateTenant("Closure", grant="select, insert (id, tenant_id, actor, reason, closes_at)"),
     ]

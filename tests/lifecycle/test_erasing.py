@@ -1,13 +1,18 @@
 """Erasing a person: their address is in no row afterwards, and what they did still has its id."""
 
+import zipfile
+
 import pytest
 
 from jobs.models import DeadLetter, Job
-from lifecycle import erasing
+from jobs.outcomes import Snooze, Succeeded
+from lifecycle import erasing, exporting
 from lifecycle.errors import PersonNotFound, SoleOwner
+from lifecycle.models import Export
+from tenants import files
 from tenants.models import AuditEntry, Membership, Session, User
 from tests.lifecycle import residents
-from tests.people import Browser, host_of, join, make_user
+from tests.people import Browser, bearer, host_of, join, make_user, platform_key
 
 OPERATOR, WHY = "operator", "Asked for it, ticket 815."
 _TEXTS = """
@@ -81,6 +86,65 @@ def test_the_only_owner_of_a_tenant_is_not_erased_unnoticed(tenant):
     assert User.objects.using(OPERATOR).filter(pk=user.pk).exists()
     make_user(tenant)
     assert erase(user).ownerless == []
+
+
+def archive_of(tenant, engine) -> Export:
+    made = exporting.begin(tenant_id=tenant.pk, actor="system:test")
+    assert residents.done(residents.work(engine, exporting.KIND))
+    return Export.objects.using(OPERATOR).get(pk=made.pk)
+
+
+def test_archives_that_show_the_person_go(client, tenant, other_tenant, engine):
+    """Those of their tenants, with their files; a neighbour's stays."""
+    user, _ = make_user(tenant, role="member"), make_user(tenant)
+    mine, neighbours = archive_of(tenant, engine), archive_of(other_tenant, engine)
+    with zipfile.ZipFile(files.storage().open(mine.file)) as archived:
+        assert user.email in archived.read("tenants_user.jsonl").decode()
+    assert erasing.look(email=user.email).archives == 1
+    assert erase(user).archives == 1
+    assert not files.storage().exists(mine.file)
+    assert files.storage().exists(neighbours.file)
+    path = f"/v1/tenants/{tenant.slug}/exports/exp_{mine.pk}/file"
+    assert client.get(path, headers=bearer(platform_key())).status_code == 404
+
+
+def test_an_archive_whose_file_cannot_be_deleted_now_is_given_to_nobody(
+    client, tenant, engine, settings
+):
+    """And the next tidying deletes it."""
+    user, _ = make_user(tenant, role="member"), make_user(tenant)
+    mine = archive_of(tenant, engine)
+    whole = settings.STORAGES
+    settings.STORAGES = whole | {"tenants": {"BACKEND": "tests.lifecycle.stores.Stubborn"}}
+    erase(user)
+    settings.STORAGES = whole
+    assert files.storage().exists(mine.file)
+    path = f"/v1/tenants/{tenant.slug}/exports"
+    platform = bearer(platform_key())
+    assert client.get(path, headers=platform).json()["data"] == []
+    assert client.get(f"{path}/exp_{mine.pk}/file", headers=platform).status_code == 404
+    assert exporting.forget_old() >= 1
+    assert not files.storage().exists(mine.file)
+
+
+def test_an_archive_that_is_being_written_begins_anew(tenant, engine, monkeypatch):
+    user, _ = make_user(tenant, role="member"), make_user(tenant)
+    made = exporting.begin(tenant_id=tenant.pk, actor="system:test")
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+    monkeypatch.setattr(exporting, "_Teller", lambda claim: lambda table, rows: erase_once(user))
+    assert isinstance(exporting.run(claim), Snooze)
+    monkeypatch.undo()
+    assert exporting.run(claim) == Succeeded()
+    found = Export.objects.using(OPERATOR).get(pk=made.pk)
+    place = found.file.rpartition("/")[0]
+    assert files.storage().listdir(place)[1] == [found.file.rpartition("/")[2]]
+    with zipfile.ZipFile(files.storage().open(found.file)) as archived:
+        assert user.email not in archived.read("tenants_user.jsonl").decode()
+
+
+def erase_once(user):
+    if User.objects.using(OPERATOR).filter(pk=user.pk).exists():
+        erase(user)
 
 
 def test_an_operator_is_erased_too(superuser):

@@ -9,12 +9,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from jobs.outcomes import Fail, Succeeded
 from jobs.registry import kind
 from lifecycle import archive, exporting, tables
+from lifecycle.errors import TooManyExports
 from lifecycle.management import looking
 from lifecycle.models import Export
 from tenants import files
@@ -266,6 +267,86 @@ def test_only_so_many_wait_at_once(client, tenant):
     api = Api(client, tenant)
     assert [api.begin().status_code for _ in range(3)] == [202, 202, 409]
     assert len(api.get("?limit=1").json()["data"]) == 1
+
+
+def test_two_who_ask_at_once_are_counted_one_after_the_other(tenant, operator):
+    """The second one sees what the first one began."""
+    began = []
+
+    def begin():
+        try:
+            began.append(exporting.begin(tenant_id=tenant.pk, actor="system:test"))
+        except TooManyExports as refused:
+            began.append(refused)
+        finally:
+            connections.close_all()
+
+    waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+    with transaction.atomic(using=OPERATOR):
+        for _ in range(2):
+            exporting.begin(tenant_id=tenant.pk, actor="system:test")
+        thread = threading.Thread(target=begin)
+        thread.start()
+        while not began and not operator.execute(waiting).fetchone()[0]:
+            thread.join(0.01)
+        assert began == []
+    thread.join()
+    assert isinstance(began[0], TooManyExports)
+
+
+def test_what_was_committed_though_its_answer_was_lost_keeps_its_file(
+    client, tenant, engine, monkeypatch
+):
+    shown = Api(client, tenant).begin().json()
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+    finish = exporting._finish
+
+    def lost(*args, **how):
+        finish(*args, **how)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(exporting, "_finish", lost)
+    with pytest.raises(OperationalError):
+        kind(exporting.KIND).step(claim)
+    assert kind(exporting.KIND).step(claim) == Succeeded()
+    api = Api(client, tenant)
+    body = b"".join(api.get(f"/{shown['id']}/file").streaming_content)
+    assert zipfile.ZipFile(io.BytesIO(body)).testzip() is None
+
+
+def test_what_was_not_committed_leaves_no_file(client, tenant, engine, monkeypatch):
+    Api(client, tenant).begin()
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+
+    def refuse(*args, **how):
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(exporting, "_finish", refuse)
+    with pytest.raises(OperationalError):
+        kind(exporting.KIND).step(claim)
+    assert files.storage().listdir(f"{files.prefix_of(tenant.pk)}/archives")[1] == []
+
+
+def another_file(tenant) -> str:
+    return files.storage().save(f"{files.prefix_of(tenant.pk)}/x.txt", io.BytesIO(b"theirs"))
+
+
+@pytest.mark.parametrize("by", ["name", "detour"])
+def test_a_file_of_another_tenants_is_neither_served_nor_deleted(
+    client, tenant, other_tenant, engine, by
+):
+    """Even if a row names it: whoever could write one."""
+    shown, _ = exported(client, tenant, engine)
+    rows = Export.objects.using(OPERATOR).filter(tenant_id=tenant.pk)
+    found, theirs = rows.get(), another_file(other_tenant)
+    detour = f"{found.file.rpartition('/')[0]}/{found.pk}-/../../../{theirs}"
+    rows.update(
+        file=theirs if by == "name" else detour, finished_at=timezone.now() - timedelta(days=9)
+    )
+    assert Api(client, tenant).get(f"/{shown['id']}/file").status_code == 404
+    assert exporting.forget_old() >= 1
+    assert files.storage().exists(theirs)
+    assert not rows.exists()
 
 
 def test_old_archives_go_with_their_files(client, tenant, engine):

@@ -603,3 +603,27 @@ def test_it_changes_no_password_of_somebody_who_joins(make_tenant, victim, app_c
 def test_it_refuses_to_reach_beyond_its_rows(attacker, statement):
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         attacker.execute(statement)
+
+
+@pytest.mark.other_guard
+@pytest.mark.parametrize(
+    ("table", "own", "more"),
+    [
+        ("lifecycle_export", "", "file, finished_at) values ({}, 't_1/x', now() - interval '9 d')"),
+        ("lifecycle_export", "", "digest) values ({}, 'x')"),
+        ("lifecycle_export", "", "erased_at) values ({}, now())"),
+        ("lifecycle_closure", "closes_at, ", "begun_at) values ({}, now(), now())"),
+        ("lifecycle_closure", "closes_at, ", "finished_at) values ({}, now(), now())"),
+    ],
+)
+def test_it_says_for_no_job_what_that_came_to(mine, attacker, table, own, more):
+    """Which file an archive is, least of all: it would be served, and deleted when it is old."""
+    said = f"gen_random_uuid(), {mine.pk}, 'x', 'x'"
+    into = f"insert into {table} (id, tenant_id, actor, reason"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+        attacker.execute(f"{into}, {own}{more.format(said)}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+        attacker.execute(f"update {table} set actor = 'another'")
+    begun = f"{into}, closes_at) values ({said}, now())" if own else f"{into}) values ({said})"
+    with attacker.transaction(force_rollback=True):
+        attacker.execute(begun)
