@@ -106,6 +106,12 @@ class Purge:
                 self.note(**{name: F(name) + count for name, count in counts.items()})
         return sum(counts.values())
 
+    def hold(self) -> None:
+        """Before what is no row is deleted. Raises NotNow when the time is up, LeaseLost."""
+        self.look_at_clock()
+        with transaction.atomic(using=OPERATOR):
+            hold(self.claim, using=OPERATOR)
+
     def note(self, **columns: object) -> None:
         """Write to the closing's row how far it is."""
         Closure.objects.using(OPERATOR).filter(pk=self.closure).update(**columns)
@@ -218,19 +224,13 @@ def _undo_own_steps(purge: Purge) -> None:
 def _remove_files(purge: Purge) -> None:
     prefix = files.prefix_of(purge.tenant.pk)
     files.refuse_unless_ours(prefix, _mark(purge.tenant))
-    names: list[str] = []
-
-    def remove() -> dict[str, int]:
-        for name in names:
+    names = list(files.below(prefix))
+    for start in range(0, len(names), FILES_AT_ONCE):
+        some = names[start : start + FILES_AT_ONCE]
+        purge.hold()
+        for name in some:  # In no transaction: storage may take its time.
             files.storage().delete(name)
-        return {"files": len(names)}
-
-    for name in list(files.below(prefix)):
-        names.append(name)
-        if len(names) == FILES_AT_ONCE:
-            purge.write(remove)
-            names.clear()
-    purge.write(remove)
+        purge.note(files=F("files") + len(some))
 
 
 def _drop_schema(purge: Purge) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.core.files.base import ContentFile
 from django.db import connections
 from django.utils import timezone
 
@@ -14,7 +15,7 @@ from lifecycle.management import looking
 from lifecycle.models import Closure
 from onboarding import files
 from tenants.models import AuditEntry, Domain, Membership, Tenant, User
-from tests.lifecycle import residents, traces
+from tests.lifecycle import residents, stores, traces
 from tests.lifecycle.killing import Killer
 from tests.notes.models import Note, Notebook
 from tests.onboarding.bucket import BACKEND, s3
@@ -177,6 +178,19 @@ def test_the_platforms_own_steps_are_undone(billing, operator, engine):  # noqa:
     billing.answer = (200, {})
     assert residents.done(purge(engine))
     assert billing.calls[-1][1]["type"] == "tenant.deprovision"
+
+
+def test_no_transaction_waits_for_the_storage(tenant, engine, settings):
+    stores.Watched.deleted.clear()
+    told = settings.STORAGES["tenants"] | {"BACKEND": "tests.lifecycle.stores.Watched"}
+    settings.STORAGES = settings.STORAGES | {"tenants": told}
+    for n in range(3):
+        files.storage().save(f"{files.prefix_of(tenant.pk)}/{n}.txt", ContentFile(b"x"))
+    close_now(tenant)
+    assert residents.done(purge(engine))
+    assert len(stores.Watched.deleted) >= 3
+    assert not any(stores.Watched.deleted)
+    assert Closure.objects.using(OPERATOR).get(tenant_id=tenant.pk).files >= 3
 
 
 @pytest.mark.thorough
