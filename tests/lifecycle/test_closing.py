@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core.checks import run_checks
 from django.utils import timezone
 
 from jobs.models import Job
@@ -175,6 +176,19 @@ def test_the_database_takes_no_grace_shorter_than_a_day(tenant):
     proof = keys.parse(platform_key())
     with pytest.raises(ProgrammingError):
         services.Door(proof).close(tenant.pk, grace=timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [({"grace": 0}, 1), ({"grace": 0.5}, 1), ({"grace": "30"}, 1), ({"quarantine": -1}, 1),
+     ({"grace": 1, "quarantine": 0}, 0), ({"grace": 2.5}, 0)],
+)  # fmt: skip
+def test_days_of_grace_that_could_not_be_given_are_refused_at_the_start(settings, said, count):
+    settings.SLIPWAY = settings.SLIPWAY | {"CLOSING": settings.SLIPWAY["CLOSING"] | said}
+    errors = run_checks(tags=["lifecycle"])
+    assert len(errors) == count
+    for error in errors:
+        assert f'SLIPWAY["CLOSING"]["{next(iter(said))}"]' in error.msg
 
 
 def test_closing_at_once_shortens_the_grace_that_runs(tenant, engine, monkeypatch):
