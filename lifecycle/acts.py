@@ -10,6 +10,7 @@ from config.ids import format_id
 from config.problems import Problem
 from jobs.errors import ReasonMissing
 from lifecycle import closing, erasing, exporting, plans
+from lifecycle.errors import SlugMistyped
 from tenants.models import Tenant, User
 from tenants.routers import as_app
 from tenants.services import CLOSABLE
@@ -29,6 +30,12 @@ class Plan(Because):
         choices=_plans,
         help_text="To a plan of another home its data is moved while it goes on working.",
     )
+
+
+class Closing(Because):
+    """Which: typed once more, since nothing brings it back once its grace is over."""
+
+    slug = forms.CharField(label="Its slug again", max_length=63)
 
 
 class Person(Because):
@@ -59,6 +66,8 @@ def _export(tenant: Tenant, asked: Asked) -> str:
 
 
 def _close(tenant: Tenant, asked: Asked) -> None:
+    if asked.values["slug"].strip() != tenant.slug:
+        raise SlugMistyped(f"It is {tenant.slug}; nothing was changed.")
     with as_app():
         closing.close(tenant_id=tenant.pk, **_said(asked))
 
@@ -99,6 +108,7 @@ TENANTS = (
         means="Its pages and keys answer 410 at once, and its work waits. In its days of grace it"
         " can be reopened; then everything of it is purged, for good.",
         do=_close,
+        form=Closing,
         fits=lambda tenant: tenant.status in CLOSABLE,
         refusals=_REFUSALS,
         many=False,

@@ -67,6 +67,13 @@ class TooManyExports(Problem):
     code = "too_many_exports"
 
 
+class SlugMistyped(Problem):
+    """This is not the tenant's slug."""
+
+    status = 400
+    code = "slug_mistyped"
+
+
 class PersonNotFound(Problem):
     """There is no such person."""
 

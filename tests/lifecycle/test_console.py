@@ -6,6 +6,7 @@ import zipfile
 from lifecycle import closing, exporting
 from lifecycle.models import Closure, Export
 from tenants.models import AuditEntry
+from tests.console.acting import Signed, act_url
 from tests.console.operators import shown, signed_in
 from tests.lifecycle import residents
 from tests.people import Browser, make_user
@@ -37,6 +38,17 @@ def test_a_stranger_takes_none(tenant, engine):
     make_user(tenant)
     answer = browser.get(f"/console/lifecycle/export/{found.pk}/file/")
     assert answer.status_code in (302, 404)
+
+
+def test_closing_asks_for_the_slug_once_more(tenant):
+    """Nothing brings it back once its grace is over."""
+    administrator = Signed("administrator")
+    url = act_url(tenant, "close")
+    answer = administrator.confirm(url, reason="Asked.", slug="another")
+    assert not Closure.objects.using(OPERATOR).filter(tenant_id=tenant.pk).exists()
+    assert "nothing was changed" in administrator.html(answer["Location"])
+    administrator.confirm(url, reason="Asked.", slug=tenant.slug)
+    assert Closure.objects.using(OPERATOR).filter(tenant_id=tenant.pk).exists()
 
 
 def test_a_closing_is_shown(tenant):
