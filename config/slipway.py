@@ -253,6 +253,7 @@ SLIPWAY: dict[str, Any] = {
         "queues": "jobs.examining.look_at_queues",
         "letters": "jobs.examining.look_at_letters",
         "lanes": "jobs.examining.look_at_lanes",
+        "moves": "lifecycle.examining.look_at_moves",
         "redis": "config.examining.look_at_redis",
         "beat": "config.examining.look_at_beat",
         "mail": "config.examining.look_at_mail",

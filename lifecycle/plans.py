@@ -58,6 +58,17 @@ def start(
     return made
 
 
+def look(*, tenant: Tenant, plan: str, using: str) -> str:
+    """The home of a plan that `start` would give this tenant; changes nothing.
+
+    Raises as it does, without a word on the reason.
+    """
+    home = _home_of(plan)
+    if _former(tenant, plan, using=using) is None and tenant.status not in services.CLOSABLE:
+        raise problems.StaleState(f"It is {tenant.status}.")
+    return home
+
+
 def latest(*, tenant_id: int, using: str) -> PlanMove | None:
     """The tenant's last change of plan. The app role asks inside the tenant's context."""
     rows = PlanMove.objects.using(using).filter(tenant_id=tenant_id)

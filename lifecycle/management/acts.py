@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.core.management.base import CommandError
 
 from config.terminal import confirm, printable
 from lifecycle import closing, erasing, exporting, plans, quarantine
+from lifecycle.errors import MoveDelayed
 from lifecycle.management import following, looking
 from lifecycle.management.looking import tenant_of
+from lifecycle.moving import undoing
 from tenants import keys, services
 from tenants.models import PlatformKey
+from tenants.scopes import PLATFORM_SCOPES, check_scopes
 from tenants.services import OPERATOR
 from tenants.states import TenantStatus
 
@@ -102,8 +106,11 @@ class Plan(Act):
     def run(self, options: Options, *, actor: str) -> Said:
         tenant = tenant_of(options["tenant"])
         if options["dry_run"]:
+            home = plans.look(tenant=tenant, plan=options["plan"], using=OPERATOR)
             now = {"plan": tenant.plan, "home": tenant.home}
-            return Said(f"It has {tenant.plan} ({tenant.home}); {UNCHANGED}", now)
+            then = f"{options['plan']} ({home})"
+            words = f"It has {tenant.plan} ({tenant.home}), and can have {then}; {UNCHANGED}"
+            return Said(words, now)
         move = plans.start(
             tenant_id=tenant.pk, plan=options["plan"], actor=actor, reason=options["reason"]
         )
@@ -206,32 +213,46 @@ class ErasePerson(Act):
 
 
 class Tidy(Act):
-    help = "Delete old archives, free the addresses of the long closed; beat does it hourly."
+    help = "Old archives, addresses of the long closed, moves that nobody ends; beat does it too."
     explained = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Nothing."""
 
     def run(self, options: Options, *, actor: str) -> Said:
+        has_owner = "owner" in settings.DATABASES  # Whose are the triggers of moves.
         if options["dry_run"]:
             value = {"archives": exporting.old().count(), "addresses": quarantine.over().count()}
+            value["moves"] = undoing.left() if has_owner else 0
         else:
             value = {"archives": exporting.forget_old(), "addresses": quarantine.free()}
-        words = f"{value['archives']} archives, {value['addresses']} addresses"
+            value["moves"] = _tend_moves() if has_owner else 0
+        words = ", ".join(f"{count} {name}" for name, count in value.items())
         return Said(f"{words}; {UNCHANGED}" if options["dry_run"] else f"{words}.", value)
+
+
+def _tend_moves() -> int:
+    try:
+        return undoing.tend()
+    except MoveDelayed as delay:
+        raise CommandError(f"{delay} Call it again.") from None
 
 
 class MakeKey(Act):
     help = "Make a key of the platform's; shown once."
-    changes = explained = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="Who has it: a back end, a person.")
         parser.add_argument("--scope", action="append", dest="scopes", help="All, unless named.")
 
     def run(self, options: Options, *, actor: str) -> Said:
-        scopes = {"scopes": options["scopes"]} if options["scopes"] else {}
-        made = keys.create_platform(name=options["name"], actor=actor, **scopes)
+        scopes = options["scopes"] or sorted(PLATFORM_SCOPES)
+        if options["dry_run"]:
+            check_scopes(scopes, among=PLATFORM_SCOPES)
+            return Said(f"It would have {', '.join(scopes)}; {UNCHANGED}", {"scopes": scopes})
+        made = keys.create_platform(
+            name=options["name"], scopes=scopes, actor=actor, reason=options["reason"]
+        )
         return Said(made.token, {"key": made.token, "prefix": made.key.prefix})
 
 

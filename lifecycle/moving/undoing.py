@@ -3,6 +3,7 @@
 After its switch a move is finished, whatever becomes of its job.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 from django.db.models.functions import Now
@@ -60,19 +61,28 @@ def tend() -> int:
     A dead job's is halted, one that was given up is abandoned or, past its switch, finished.
     """
     touched = 0
-    for move in PlanMove.objects.using(OPERATOR).filter(finished_at=None):
-        state = _state_of_job(move)
-        if state not in {State.DEAD_LETTER, *_GIVEN_UP, None}:
-            continue
+    for move, state in _left():
         way = Way(move, Tenant.objects.using(OPERATOR).filter(pk=move.tenant_id).first())
-        touched += _tend(way, state)
+        _tend(way, state)
+        touched += 1
     return touched
 
 
-def _tend(way: Way, state: str | None) -> bool:
+def left() -> int:
+    """How many `tend` would touch."""
+    return sum(1 for _ in _left())
+
+
+def _left() -> Iterator[tuple[PlanMove, str | None]]:
+    for move in PlanMove.objects.using(OPERATOR).filter(finished_at=None):
+        state = state_of_job(move)
+        is_halted = move.moved_at is not None or move.phase == Phase.PREPARE
+        if state in {*_GIVEN_UP, None} or (state == State.DEAD_LETTER and not is_halted):
+            yield move, state
+
+
+def _tend(way: Way, state: str | None) -> None:
     if state == State.DEAD_LETTER:
-        if way.move.moved_at is not None or way.move.phase == Phase.PREPARE:
-            return False
         halt(way, why="Its job is dead.")
     elif way.move.moved_at is None:
         abandon(way)
@@ -84,10 +94,9 @@ def _tend(way: Way, state: str | None) -> bool:
             lane="moves",
             using=OPERATOR,
         )
-    return True
 
 
-def _state_of_job(move: PlanMove) -> str | None:
+def state_of_job(move: PlanMove) -> str | None:
     """The state of its job, or of the last one that was made in its place; None: there is none."""
     jobs = Job.objects.using(OPERATOR).filter(kind="tenants.move", tenant=move.tenant_id)
     newest = jobs.filter(pk__gte=move.pk).order_by("-id").values_list("state", flat=True)

@@ -1,13 +1,17 @@
 """What operators do from a terminal."""
 
 import json
+import uuid
 import zipfile
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from config import doctor
+from jobs import services
 from lifecycle.models import Export
+from tests.lifecycle.removal import Removal, step_by_step
 from tests.people import bearer, make_user
 
 
@@ -57,17 +61,34 @@ def test_it_refuses_what_cannot_be(make_tenant, operator):
     with pytest.raises(CommandError):
         run("suspend", closed.slug)  # No reason.
     with pytest.raises(CommandError):
-        run("make-key", "ci", "--scope", "everything")
+        run("make-key", "ci", "--scope", "everything", "--reason", "Reports.")
+    with pytest.raises(CommandError):
+        run("make-key", "ci")  # No reason.
 
 
 def test_it_makes_and_revokes_platform_keys(client):
-    token = run("make-key", "ci", "--scope", "tenants:read")
+    token = run("make-key", "ci", "--scope", "tenants:read", "--reason", "Reports.")
     assert client.get("/v1/tenants", headers=bearer(token)).status_code == 200
     assert client.get("/v1/audit", headers=bearer(token)).status_code == 403
     assert run("revoke-key", token, "--reason", "Done.", "--dry-run").startswith("1 to revoke")
     assert client.get("/v1/tenants", headers=bearer(token)).status_code == 200
     assert run("revoke-key", token, "--reason", "Done.") == "Done."
     assert client.get("/v1/tenants", headers=bearer(token)).status_code == 401
+
+
+def test_making_a_key_is_tried_and_says_why_in_the_trail(operator):
+    name = f"ci {uuid.uuid4().hex}"
+    make = ("make-key", name, "--reason", f"For {name}.")
+    keys = "select prefix from tenants_platformkey where name = %s"
+    assert "nothing was changed" in run(*make, "--scope", "tenants:read", "--dry-run")
+    with pytest.raises(CommandError):
+        run(*make, "--scope", "everything", "--dry-run")
+    assert operator.execute(keys, [name]).fetchall() == []
+    run(*make)
+    [(prefix,)] = operator.execute(keys, [name]).fetchall()
+    told = "select reason from tenants_auditentry where target = %s"
+    [(reason,)] = operator.execute(told, [f"platform_key:{prefix}"]).fetchall()
+    assert reason == f"For {name}."
 
 
 def test_it_shows_where_one_stands(tenant):
@@ -146,6 +167,43 @@ def test_it_gives_another_plan(tenant, settings):
         run("plan", tenant.slug, "golden", "--reason", "Upgraded.")
 
 
+def test_trying_a_plan_refuses_what_the_act_would_refuse(tenant, make_tenant):
+    closing = make_tenant(status="closing")
+    for slug, plan, why in (
+        (tenant.slug, "golden", "no such plan"),
+        (tenant.slug, "free", "has this plan"),
+        (closing.slug, "pro", "It is closing"),
+    ):
+        for more in ([], ["--dry-run"]):
+            with pytest.raises(CommandError, match=why):
+                run("plan", slug, plan, "--reason", "Upgraded.", *more)
+    tried = run("plan", tenant.slug, "pro", "--reason", "Upgraded.", "--dry-run")
+    assert tried.startswith("It has free (pooled), and can have pro (dedicated); nothing")
+
+
 def test_it_tidies_up():
     assert run("tidy", "--dry-run").endswith("nothing was changed.")
-    assert set(json.loads(run("tidy", "--json"))) == {"archives", "addresses"}
+    assert set(json.loads(run("tidy", "--json"))) == {"archives", "addresses", "moves"}
+
+
+@pytest.mark.thorough
+def test_tidying_ends_a_move_that_was_cancelled(client, tenant, engine, operator, monkeypatch):
+    """Without beat too: its triggers are gone, and another one may begin."""
+    removal = Removal(client, tenant, engine, operator)
+    step_by_step(monkeypatch)
+    removal.ask("pro")
+    removal.until("switch")
+    assert removal.triggers() > 0
+    open_moves = lambda: json.loads(run("tidy", "--dry-run", "--json"))["moves"]  # noqa: E731
+    before = open_moves()
+    services.cancel(queue="jobs", work_id=removal.move.pk, actor="system:test", reason="Mistake.")
+    (report,) = doctor.examine(["moves"])
+    told = [one for one in report.findings if f"mov_{removal.move.pk}" in one.said]
+    assert [one.level for one in told] == [doctor.Level.WARN]
+    assert "tenants tidy" in told[0].do
+    assert open_moves() == before + 1
+    assert removal.triggers() > 0
+    assert json.loads(run("tidy", "--json"))["moves"] >= 1
+    assert (removal.triggers(), removal.move.status) == (0, "abandoned")
+    assert removal.tenant.home == "pooled"
+    assert open_moves() == 0

@@ -26,7 +26,7 @@ class Command(ShowsExamples, BaseCommand):
   manage.py tenants close acme --reason "asked for it at once" --now --confirm acme
   manage.py tenants erase-person ada@example.org --reason "asked for it" --dry-run
   manage.py tenants tidy
-  manage.py tenants make-key billing --scope tenants:read --scope events:write
+  manage.py tenants make-key billing --scope tenants:read --reason "invoices"
   manage.py tenants revoke-key slp_h6qmec5yxv62 --reason "leaked"
 """
     exit_codes = (
