@@ -33,9 +33,10 @@ from config.admin.seeking import Related, Searches
 from config.admin.showing import Panel, link, list_link, mark
 from config.ids import format_id
 from jobs import panels
-from jobs.admin import WorkAdmin
+from jobs.admin import LaneAdmin, WorkAdmin
 from jobs.models import Lane
 from jobs.states import State
+from tenants.admin import AuditEntryAdmin
 from tenants.models import TenantOwned
 
 SHOWN = 50  # Skips of a campaign.
@@ -174,6 +175,14 @@ class MessageAdmin(WorkAdmin):
 def _tenant_of(row: TenantOwned) -> int:
     return int(row.tenant_id or 0)  # It has one: the column is not null.
 
+
+LaneAdmin.called |= {"campaign": Campaign, "account": ProviderAccount}
+AuditEntryAdmin.spelled.append(
+    lambda uuid: [
+        *(f"{word}_{uuid}" for word in ("cmp", "acc", "seg", "tpl")),
+        *(f"lane:{word}:{uuid}" for word in ("campaign", "account")),
+    ]
+)
 
 # What operators may do.
 CampaignAdmin.also(*acts.CAMPAIGNS)

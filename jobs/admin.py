@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import F, Q
+from django.db.models import BooleanField, ExpressionWrapper, F, Model, OuterRef, Q, Subquery
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -22,13 +22,13 @@ from config.admin.filters import (
 )
 from config.admin.paging import NEWEST, Walk, Wish
 from config.admin.reading import ReadOnlyAdmin
-from config.admin.seeking import Searches, Sought, uuid_in
+from config.admin.seeking import Searches, Sought, of_host, uuid_in
 from config.admin.showing import Panel, mark, moment, visible
 from config.admin.trying import tried
 from jobs import acts, keeping, panels, registry
 from jobs.models import LANE_PAUSED, Attempt, DeadLetter, Drainer, Job, Lane, Replay, Work
 from jobs.states import State
-from tenants.admin import TenantAdmin
+from tenants.admin import AuditEntryAdmin, TenantAdmin
 
 # States that an index leads to by themselves: all but what is done, and what is in progress.
 STANDING = frozenset(State.values) - {State.SUCCEEDED, State.PROCESSING}
@@ -166,7 +166,12 @@ class AttemptAdmin(ReadOnlyAdmin):
         ]
 
 
-AttemptAdmin.searches = Searches(prefix="att", own=lambda uuid: _tries_of(uuid), errors="error")
+AttemptAdmin.searches = Searches(
+    prefix="att",
+    own=lambda uuid: _tries_of(uuid),
+    hosted=lambda host: _sent_to(host),
+    errors="error",
+)
 
 
 @admin.register(DeadLetter)
@@ -182,7 +187,12 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         ByAge,
     )
     hidden = ("request", "response", "attempts")
-    searches = Searches(prefix="dl", own=lambda uuid: _letters_of(uuid), errors="error")
+    searches = Searches(
+        prefix="dl",
+        own=lambda uuid: _letters_of(uuid),
+        hosted=lambda host: _sent_to(host),
+        errors="error",
+    )
     walks = (
         Walk(("work",), (NEWEST,)),
         Walk(("resolved", "queue"), (NEWEST,), only=OPEN),
@@ -295,8 +305,13 @@ class LaneAdmin(ReadOnlyAdmin):
     walks = (
         Walk(("paused",), (NEWEST,), only={"paused": frozenset({True})}),
         Walk(("failing",), (NEWEST,), only={"failing": frozenset({"yes", "often"})}),
+        Walk(("lane",), (NEWEST,)),  # One: by its tenant and its key.
     )
-    searches = Searches(own=lambda uuid: _lanes_of(uuid), texts=("key",))
+    searches = Searches(
+        own=lambda uuid: _lanes_of(uuid), named=lambda text: _lane_called(text), texts=("key",)
+    )
+    # What lanes are called after: the word in their keys → the model of what they lead to.
+    called: ClassVar[dict[str, type[Model]]] = {}
 
     @admin.display(description="held back")
     def held_back(self, lane: Lane) -> str:
@@ -392,9 +407,46 @@ def _letters_of(uuid: UUID) -> Sought | None:
 
 
 def _lanes_of(uuid: UUID) -> Sought | None:
-    """Lanes are called after what they lead to."""
-    keys = [f"{what}:{uuid}" for what in ("endpoint", "campaign", "account")]
-    return Sought((Wish("key", "key__in", keys),), f"The lanes of {uuid}.")
+    """The lane that is called after what it leads to, whose tenant is known."""
+    for word, model in LaneAdmin.called.items():
+        rows = model._default_manager.filter(pk=uuid)
+        tenant_id = rows.values_list("tenant_id", flat=True).first()
+        if tenant_id is not None:
+            return _lane(f"{word}:{uuid}", int(tenant_id))
+    return None
+
+
+def _lane_called(key: str) -> Sought | None:
+    """A lane by its key, where that says whose it is; others are looked for."""
+    word, _, said = key.partition(":")
+    if word in LaneAdmin.called and (uuid := uuid_in(said)) is not None:
+        return _lanes_of(uuid)
+    if word in {"jobs", "onboarding"} and said.isdecimal() and len(said) < 19:
+        return _lane(key, int(said))
+    return None
+
+
+def _lane(key: str, tenant_id: int) -> Sought:
+    return Sought((Wish("lane", "key", key, also=Q(tenant_id=tenant_id)),), f"The lane {key}.")
+
+
+def _sent_to(host: str) -> Q:
+    """That a row's work goes to a host: told by the work, for each row that is looked at.
+
+    As a scalar, which is asked for by key: of an EXISTS all works of the host might be read.
+    """
+    found = NONE
+    for name, of in registry.queues().items():
+        if of.model.destination is None:
+            continue
+        goes_there = ExpressionWrapper(of_host(of.model.destination, host), BooleanField())
+        works = of.model._default_manager.filter(pk=OuterRef("work_id"))
+        found |= Q(Subquery(works.values(goes=goes_there)[:1]), queue=name)
+    return found
+
+
+def _audited(uuid: UUID) -> list[str]:
+    return [f"{name}:{uuid}" for name in (*registry.queues(), "replay")]
 
 
 # What operators may do.
@@ -404,3 +456,4 @@ LaneAdmin.also(*acts.LANES)
 ReplayAdmin.also(*acts.REPLAYS)
 TenantAdmin.also(*acts.of_lanes(lambda tenant: (f"jobs:{tenant.pk}", tenant.pk), "its jobs"))
 TenantAdmin.shows(lambda tenant: panels.of_tenant(tenant.pk))
+AuditEntryAdmin.spelled.append(_audited)

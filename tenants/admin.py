@@ -1,11 +1,12 @@
 """Tenants, people and the audit trail in the console: shown, never edited."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -130,13 +131,26 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         text("action", hint="work.replayed"), text("actor", hint="operator:…"), text("target"),
         ByTenant, ByAge,
     )  # fmt: skip
-    searches = Searches(prefix="aud", texts=("target",), tenants=False)
+    searches = Searches(
+        prefix="aud", own=lambda uuid: _audited(uuid), texts=("target",), tenants=False
+    )
+    # How targets spell an id; apps that record others' append to it.
+    spelled: ClassVar[list[Callable[[UUID], list[str]]]] = [
+        lambda uuid: [f"{word}_{uuid}" for word in ("tnt", "usr", "key")]
+    ]
     walks = (
         Walk(("target",), (NEWEST,)),  # A thing's entries are few: they are put in order.
         Walk(("text",), (NEWEST,)),
         Walk(("action",), (NEWEST,)),
         Walk(("actor",), (NEWEST,)),
     )
+
+
+def _audited(uuid: UUID) -> Sought:
+    """What was done to the thing with an id, however its target spells it; or the entry itself."""
+    targets = [one for spell in AuditEntryAdmin.spelled for one in spell(uuid)]
+    wish = Wish("text", also=Q(target__in=targets) | Q(pk=uuid))
+    return Sought((wish,), f"What was done to {uuid}.")
 
 
 def _by_uuid(uuid: UUID) -> Sought:

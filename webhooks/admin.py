@@ -15,9 +15,10 @@ from config.admin.seeking import Related, Searches
 from config.admin.showing import Panel, link, mark, moment
 from config.ids import format_id
 from jobs import panels
-from jobs.admin import WorkAdmin
+from jobs.admin import LaneAdmin, WorkAdmin
 from jobs.models import Lane
 from jobs.states import State
+from tenants.admin import AuditEntryAdmin
 from webhooks import acts, custom_headers
 from webhooks.models import SET_ASIDE, Delivery, Endpoint, Event, EventType
 
@@ -180,6 +181,9 @@ def _endpoint_of(lane: str) -> UUID | None:
     except ValueError:
         return None
 
+
+LaneAdmin.called["endpoint"] = Endpoint
+AuditEntryAdmin.spelled.append(lambda uuid: [f"ep_{uuid}", f"evt_{uuid}", f"lane:endpoint:{uuid}"])
 
 # What operators may do.
 EndpointAdmin.also(*acts.ENDPOINTS)

@@ -1,8 +1,9 @@
 """The search of the console's lists: what a text means, and which rows it wants.
 
-An id (as the API spells it, or bare), a tenant, a host, or words of an error; `tenant:`, `host:`
-and `error:` say which it is. What an index leads to is found at once, however old; the others are
-looked for among the newest rows, and further back as long as somebody asks.
+An id (as the API spells it, or bare), a tenant, a host, or words of an error; `tenant:`, `host:`,
+`error:` and the name of a column that is sought (`prefix:`) say which it is. What an index leads to
+is found at once, however old; the others are looked for among the newest rows, and further back as
+long as somebody asks.
 """
 
 import re
@@ -54,7 +55,8 @@ class Searches:
 
     `prefix` is of the rows' own ids in the API; `related` has others' prefixes. `own` are columns
     in which a bare UUID is sought beside the primary key. `texts` are columns that are sought by
-    exactly what is given; `host` and `errors` are columns too. `named` knows of other names.
+    exactly what is given; `host` and `errors` are columns too. Rows that have no host themselves
+    have `hosted`, which says of a host which of them are its. `named` knows of other names.
     """
 
     prefix: str = ""
@@ -64,6 +66,7 @@ class Searches:
     names: str = ""  # What `named` knows: "an e-mail address".
     texts: Sequence[str] = ()
     host: str = ""
+    hosted: Callable[[str], Q] | None = None
     errors: str = ""
     tenants: bool = True
 
@@ -75,7 +78,7 @@ class Searches:
             *(["a tenant's slug or tnt_ id"] if self.tenants else []),
             *([self.names] if self.names else []),
             *([" or ".join(self.texts).replace("_", " ")] if self.texts else []),
-            *(["a host"] if self.host else []),
+            *(["a host"] if self.host or self.hosted else []),
             *(["words of an error"] if self.errors else []),
         ]
         return f"Finds {', '.join(ways)}." if ways else ""
@@ -87,16 +90,22 @@ def seek(said: str, searches: Searches, *, uuid_key: bool) -> Sought:
     word, colon, rest = text.partition(":")
     if colon and rest.strip() and word in {"tenant", "host", "error"}:
         return _NAMED[word](rest.strip(), searches)
+    if colon and rest.strip() and word in searches.texts:
+        return _by_text(rest.strip(), (word,))
     found = _by_id(text, searches, uuid_key) or _by_number(text, uuid_key)
     if found is None and searches.named:
         found = searches.named(text)
     if found is not None:
         return found
-    if searches.texts:
-        return _by_text(text, searches)
-    if searches.tenants and _SLUG.fullmatch(text) and tenant_number(text) is not None:
+    if searches.tenants and _is_tenant(text, searches):
         return _by_tenant(text, searches)
-    if searches.host and ("." in text or ":" in text) and _HOST.fullmatch(text):
+    if searches.texts:
+        return _by_text(text, searches.texts)
+    if (
+        (searches.host or searches.hosted)
+        and ("." in text or ":" in text)
+        and _HOST.fullmatch(text)
+    ):
         return _by_host(text, searches)
     return _by_error(text, searches) if searches.errors else _nothing(text)
 
@@ -120,6 +129,13 @@ def uuid_in(text: str) -> UUID | None:
         return UUID(text.rpartition("_")[2])
     except ValueError:
         return None
+
+
+def _is_tenant(text: str, searches: Searches) -> bool:
+    """Whether a tenant is called like that. What may be a column's text is no tenant's number."""
+    if not _SLUG.fullmatch(text) or (searches.texts and text.isdigit()):
+        return False
+    return tenant_number(text) is not None
 
 
 def _tenants() -> Any:
@@ -162,24 +178,32 @@ def _by_tenant(text: str, searches: Searches) -> Sought:
     number = tenant_number(text)
     if number is None:
         return _nothing(text)
-    also = f" Words of an error: error:{text}" if searches.errors else ""
-    return Sought((Wish("tenant", "tenant_id", number),), f"Those of tenant {text}.{also}")
+    also = [*(["error"] if searches.errors else []), *searches.texts]
+    else_ = f" Or is it {' or '.join(f'{one}:{text}' for one in also)}?" if also else ""
+    return Sought((Wish("tenant", "tenant_id", number),), f"Those of tenant {text}.{else_}")
 
 
-def _by_text(text: str, searches: Searches) -> Sought:
+def _by_text(text: str, columns: Sequence[str]) -> Sought:
     found = Q()
-    for column in searches.texts:
+    for column in columns:
         found |= Q(**{column: text})
-    named = " or ".join(searches.texts).replace("_", " ")
+    named = " or ".join(columns).replace("_", " ")
     return Sought((Wish("text", also=found),), f"Those whose {named} is “{text}”.")
+
+
+def of_host(column: str, host: str) -> Q:
+    """That a column is a host, by itself or with any port: a range in the order of C."""
+    ported = Q(**{f"{column}__gte": f"{host}:", f"{column}__lt": f"{host};"})
+    return Q(**{column: host}) | ported
 
 
 def _by_host(text: str, searches: Searches) -> Sought:
     host = text.lower()
-    # By itself, or with any port: both ends of a range in the order of C.
-    whole = Q(**{searches.host: host})
-    ported = Q(**{f"{searches.host}__gte": f"{host}:", f"{searches.host}__lt": f"{host};"})
-    return Sought((Wish("host", also=whole | ported),), f"Those of host {host}.")
+    if not (searches.host or searches.hosted):
+        return _nothing(text)
+    also = searches.hosted(host) if searches.hosted else of_host(searches.host, host)
+    else_ = f" Words of an error: error:{text}" if searches.errors else ""
+    return Sought((Wish("host", also=also),), f"Those of host {host}.{else_}")
 
 
 def _by_error(text: str, searches: Searches) -> Sought:
@@ -195,6 +219,6 @@ def _nothing(text: str) -> Sought:
 
 _NAMED: Mapping[str, Callable[[str, Searches], Sought]] = {
     "tenant": _by_tenant,
-    "host": lambda text, searches: _by_host(text, searches) if searches.host else _nothing(text),
+    "host": _by_host,
     "error": _by_error,
 }

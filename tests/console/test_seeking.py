@@ -1,14 +1,21 @@
 """The search of the console's lists: what a text means, and that it finds the old ones too."""
 
+import re
 from urllib.parse import quote
 
 import pytest
+from django.apps import apps
+from django.contrib import admin
 
 from jobs.models import Lane
 from jobs.states import State
+from tenants import audit
+from tenants.models import ApiKey
+from tenants.routers import as_operator
 from tests.conftest import create_tenant
 from tests.console.operators import attempt, job, letter, made, shown, sign_up, signed_in
 from tests.console.test_paging import ids
+from tests.people import prefix_of, tenant_key
 from tests.webhooks.ears import listen, publish_in
 from webhooks.models import Delivery
 
@@ -36,8 +43,21 @@ def rows(django_db_blocker):
             "letter": letter(delivery, "deliveries", error=f"{of.slug} is dead"),
             "job": job(of), "sign_up": sign_up(of, state=State.FAILED),
             "lane": made(Lane, tenant_id=of.pk, key=endpoint.lane),
+            "hostname": endpoint.host.partition(":")[0],
+            "key": ApiKey.objects.using("operator").get(prefix=prefix_of(tenant_key(of))),
+            "entry": entry(of, f"ep_{endpoint.pk}"),
+            "replayed": entry(of, f"deliveries:{delivery.pk}"),
         }  # fmt: skip
     return found["mine"]
+
+
+def entry(tenant, target: str):
+    with as_operator():
+        return audit.record(actor="system:test", action="a", tenant_id=tenant.pk, target=target)
+
+
+def admin_of(page: str):
+    return admin.site._registry[apps.get_model(page.replace("/", "."))]
 
 
 def finds(console, page: str, text: str) -> list[str]:
@@ -66,6 +86,18 @@ SOUGHT = [
     (ATTEMPT, "{tenant.slug} broke", "attempt"),
     (LETTER, "{delivery.pk}", "letter"),
     (LETTER, "{tenant.slug}", "letter"),
+    (LETTER, "{endpoint.host}", "letter"),
+    (LETTER, "host:{hostname}", "letter"),
+    (ATTEMPT, "{endpoint.host}", "attempt"),
+    (ATTEMPT, "host:{hostname}", "attempt"),
+    ("tenants/apikey", "{tenant.slug}", "key"),
+    ("tenants/apikey", "{key.prefix}", "key"),
+    ("tenants/apikey", "prefix:{key.prefix}", "key"),
+    ("tenants/auditentry", "ep_{endpoint.pk}", "entry"),
+    ("tenants/auditentry", "{endpoint.pk}", "entry"),
+    ("tenants/auditentry", "dlv_{delivery.pk}", "replayed"),
+    ("tenants/auditentry", "deliveries:{delivery.pk}", "replayed"),
+    ("tenants/auditentry", "aud_{entry.pk}", "entry"),
     ("jobs/job", "{job.pk}", "job"),
     ("webhooks/event", "evt_{event.pk}", "event"),
     ("onboarding/pendingonboarding", "req_{sign_up.pk}", "sign_up"),
@@ -87,6 +119,27 @@ def test_a_lane_is_found_by_what_it_leads_to(console, rows):
     html = shown(console, f"jobs/lane/?q=ep_{rows['endpoint'].pk}")
     assert f"/console/jobs/lane/{rows['lane'].pk}/change/" in html
     assert html.count(">endpoint:") == 1
+
+
+@pytest.mark.parametrize("page", ["jobs/lane", "tenants/domain"])
+def test_a_tenants_slug_finds_its_own_also_where_another_text_is_sought(console, rows, page):
+    html = shown(console, f"{page}/?q={rows['tenant'].slug}")
+    found = set(re.findall(rf"/console/{page}/(\d+)/change/", html))
+    model = admin_of(page).model
+    mine = model.objects.using("operator").filter(tenant_id=rows["tenant"].pk)
+    assert found == {str(row.pk) for row in mine} != set()
+
+
+@pytest.mark.parametrize("text", ["ep_{endpoint.pk}", "{lane.key}", "jobs:{tenant.pk}"])
+def test_a_lane_is_reached_by_its_tenant_and_key(console, rows, text):
+    """The unique index has both: nothing is looked through."""
+    made_one = Lane.objects.using("operator").get_or_create(
+        tenant_id=rows["tenant"].pk, key=f"jobs:{rows['tenant'].pk}"
+    )[0]
+    html = shown(console, f"jobs/lane/?q={text.format(**rows)}")
+    wanted = made_one if text.startswith("jobs") else rows["lane"]
+    assert set(re.findall(r"/console/jobs/lane/(\d+)/change/", html)) == {str(wanted.pk)}
+    assert "looked at" not in html
 
 
 def test_a_tenant_is_found_by_slug_and_by_either_id(console, rows):
