@@ -83,6 +83,12 @@ SANDBOX_PORT = whole_number(
 TENANT_DOMAIN = host_name("TENANT_DOMAIN", "slipway.localhost")
 APEX_HOSTS = words("APEX_HOSTS", ["127.0.0.1", "localhost", TENANT_DOMAIN])
 APEX_HOSTS += {str(urlsplit(PUBLIC_URL).hostname)} - set(APEX_HOSTS)
+# The host that the console has to itself; "": it is at /console/ of the platform's own hosts.
+CONSOLE_HOST = host_name("CONSOLE_HOST", "") if text("CONSOLE_HOST") else ""
+if CONSOLE_HOST.startswith("www.") or CONSOLE_HOST in APEX_HOSTS:
+    raise ImproperlyConfigured(
+        f"CONSOLE_HOST is {CONSOLE_HOST!r}; name a host that is none of APEX_HOSTS, without `www.`."
+    )
 # The tenants' own domains are looked up by TenantHostMiddleware, which answers 404 for strangers;
 # links never come from the request.
 ALLOWED_HOSTS = ["*"]
@@ -189,12 +195,14 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
+    "console.middleware.SessionEndsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 TENANT_URLCONF = "tenants.host_urls"
+CONSOLE_URLCONF = "console.host_urls"  # Of CONSOLE_HOST.
 WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
     {
@@ -261,6 +269,13 @@ SIGN_IN_LOCKOUT = yes_or_no("SIGN_IN_LOCKOUT", HTTPS)
 # Whether operators need a code of their authenticator besides (RFC 6238).
 SECOND_FACTOR = yes_or_no("SECOND_FACTOR", HTTPS)
 OTP_ISSUER = text("SECOND_FACTOR_NAME", "Slipway")  # What the authenticator calls us.
+# Seconds that an operator stays in: from the password on, and without a click.
+CONSOLE_SESSION_AGE = whole_number(
+    "CONSOLE_SESSION_AGE", 43_200 if HTTPS else 1_209_600, least=300, most=2_592_000
+)
+CONSOLE_SESSION_IDLE = whole_number(
+    "CONSOLE_SESSION_IDLE", 3_600 if HTTPS else 1_209_600, least=120, most=2_592_000
+)
 AXES_ENABLED = SIGN_IN_LOCKOUT
 AXES_HANDLER = "console.lockout.ConsoleOnly"
 AXES_FAILURE_LIMIT = 5

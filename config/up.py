@@ -248,6 +248,12 @@ def ask(port: int, path: str) -> tuple[int, bytes]:
     return 0, b""
 
 
+def _console(settings: Any) -> str:
+    if settings.CONSOLE_HOST:
+        return f"http://{settings.CONSOLE_HOST}:{settings.PORT}/console/"
+    return f"{settings.PUBLIC_URL}/console/"
+
+
 def banner(settings: Any, *, took: float) -> str:
     """What a person needs to go on; its last line begins with `ready`."""
     port, state = settings.PORT, settings.STATE_DIR
@@ -257,7 +263,7 @@ def banner(settings: Any, *, took: float) -> str:
     return f"""
   API, pages     {settings.PUBLIC_URL}   http://{settings.TENANT_DOMAIN}:{port}
   Tenants        http://<slug>.{settings.TENANT_DOMAIN}:{port}
-  Console        {settings.PUBLIC_URL}/console/
+  Console        {_console(settings)}
   Events         {settings.STREAM_URL}
   Platform key   {key}   ({key_file})
   Mail, logs     {state}/mail   {state}/logs

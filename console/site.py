@@ -14,7 +14,7 @@ from django_otp import DEVICE_ID_SESSION_KEY
 from config import limits
 from config.limits import Limit
 from config.proxies import client_network
-from console import lockout
+from console import lockout, sessions
 
 # A guesser may try a few addresses from one place, and no more: lock-out counts each for itself.
 SIGN_IN_ADDRESS = Limit("console-address", 60, 15 * 60)
@@ -81,6 +81,7 @@ def _greet(request: HttpRequest) -> None:
     from console import second_factor
 
     limits.give_back(request)  # Wrong ones count.
+    sessions.begin(request.session)
     request.session.pop(DEVICE_ID_SESSION_KEY, None)
     if not settings.SECOND_FACTOR:
         second_factor.note_sign_in(request.user)

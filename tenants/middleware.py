@@ -25,9 +25,9 @@ _ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
 class TenantHostMiddleware:
     """Sets `request.tenant`, the urlconf and the tenant context by the Host header.
 
-    On the platform's own hosts there is no `request.tenant`. A tenant that is not active is
-    answered here: the set-up page while it is made (503), suspended (403), closed (410), unknown
-    (404).
+    On the platform's own hosts there is no `request.tenant`; the console's own has its urlconf. A
+    tenant that is not active is answered here: the set-up page while it is made (503), suspended
+    (403), closed (410), unknown (404).
     """
 
     sync_capable = True
@@ -60,6 +60,9 @@ class TenantHostMiddleware:
     def _route(self, request: HttpRequest) -> HttpResponseBase | None:
         """Find the tenant; an answer when the request ends here."""
         host = hosts.host_of(request)
+        if host and host == settings.CONSOLE_HOST and request.path not in _ANY_HOST:
+            request.urlconf = settings.CONSOLE_URLCONF
+            return None
         if hosts.is_apex(host) or request.path in _ANY_HOST:
             return None
         tenant = hosts.find(host) if host else None

@@ -202,6 +202,20 @@ def test_a_sandbox_is_there_and_open_only_where_slipway_is_tried(tmp_path):
     assert settings(served)["WEBHOOK_OPEN_DESTINATIONS"] == []
 
 
+def test_a_session_of_the_console_is_short_in_production_and_long_at_home(tmp_path):
+    home, served = settings({"SLIPWAY_STATE_DIR": str(tmp_path)}), settings(PRODUCTION)
+    assert (home["CONSOLE_SESSION_AGE"], home["CONSOLE_SESSION_IDLE"]) == (1_209_600,) * 2
+    assert (served["CONSOLE_SESSION_AGE"], served["CONSOLE_SESSION_IDLE"]) == (43_200, 3_600)
+    assert served["CONSOLE_HOST"] == ""
+
+
+@pytest.mark.parametrize("host", ["slipway.example.com", "www.console.example.com"])
+def test_the_consoles_own_host_is_none_that_serves_anything_else(host):
+    assert "CONSOLE_HOST is" in load({**PRODUCTION, "CONSOLE_HOST": host}).stderr
+    named = settings({**PRODUCTION, "CONSOLE_HOST": "console.example.com"})
+    assert named["CONSOLE_HOST"] == "console.example.com"
+
+
 def test_the_consoles_door_is_locked_in_production_and_open_at_home(tmp_path):
     home = settings({"SLIPWAY_STATE_DIR": str(tmp_path)})
     assert (home["SIGN_IN_LOCKOUT"], home["AXES_ENABLED"], home["SECOND_FACTOR"]) == (False,) * 3

@@ -4,11 +4,15 @@ import base64
 import re
 import time
 import uuid
+from datetime import timedelta
 
 import psycopg
 import pytest
+from django.contrib import admin
 from django.contrib.sessions.backends.base import SessionBase
 from django.test import override_settings
+from django.urls import URLResolver
+from django.utils import timezone
 from django_otp.oath import totp
 
 from config.limits import Limit
@@ -437,3 +441,100 @@ def test_a_viewer_enrols_like_everybody():
         key = key_on(client.get(CODE).content.decode())
         assert client.show(code_by(key)).status_code == 200
         assert client.is_in()
+
+
+ENDS = override_settings(CONSOLE_SESSION_AGE=12 * 3600, CONSOLE_SESSION_IDLE=3600)
+
+
+def pass_time(monkeypatch, **span: int) -> None:
+    now = timezone.now() + timedelta(**span)
+    monkeypatch.setattr("console.sessions._now", now.timestamp)
+
+
+@asking
+@ENDS
+def test_who_is_idle_for_an_hour_is_out_second_factor_and_all(monkeypatch):
+    user, _ = enrolled()
+    client = Client()
+    client.sign_in(user.email)
+    client.show(code_of(user))
+    for minutes in (59, 118):
+        pass_time(monkeypatch, minutes=minutes)
+        assert client.is_in()
+    pass_time(monkeypatch, minutes=160)
+    assert client.get("/console/", **{"Sec-Fetch-Dest": "empty"}).status_code == 200  # A page did.
+    pass_time(monkeypatch, minutes=178)
+    assert "/console/login/" in client.get("/console/jobs/job/").headers["Location"]
+    client.sign_in(user.email)
+    assert not client.is_in()
+    assert client.get(CODE).status_code == 200
+
+
+@ENDS
+def test_a_session_ends_half_a_day_after_the_password_however_busy(monkeypatch):
+    client = Client()
+    client.sign_in(staff().email)
+    for half_hour in range(1, 24):
+        pass_time(monkeypatch, minutes=30 * half_hour)
+        assert client.get("/console/password_change/").status_code == 200
+    pass_time(monkeypatch, hours=12)
+    assert not client.is_in()
+
+
+def every_address(entries, prefix: str = "/console/"):
+    for entry in entries:
+        path = prefix + str(entry.pattern).lstrip("^").rstrip("$")
+        if isinstance(entry, URLResolver):
+            yield from every_address(entry.url_patterns, path)
+        else:
+            yield re.sub(r"<[^>]*uuid:[^>]+>", str(uuid.uuid4()), path), entry.name
+
+
+@asking
+@pytest.mark.thorough
+def test_no_address_of_the_console_opens_by_a_password_alone():
+    user, _ = enrolled()
+    client, seen = Client(), 0
+    client.sign_in(user.email)
+    for pattern, name in every_address(admin.site.get_urls()):
+        path = re.sub(r"<[^>]+>|\(\?P[^)]+\)", "1", pattern)
+        if name in ("login", "logout", "second_factor", "jsi18n"):
+            continue  # The door itself, the way out, and words of Django's that are nobody's.
+        for method in ("get", "post"):
+            answer = getattr(client.client, method)(path, headers=client.headers)
+            refused = answer.status_code in (302, 403, 404, 405)
+            assert refused, (path, method, answer.status_code)
+            if answer.status_code == 302 and name != "view_on_site":
+                assert "/console/login/" in answer.headers["Location"], path
+            elif answer.status_code == 404:
+                assert name is None or "catch" in pattern or ".*" in pattern, path
+        seen += 1
+    assert seen > 60
+
+
+CONSOLE = "console.slipway.localhost"
+apart = override_settings(CONSOLE_HOST=CONSOLE)
+
+
+@apart
+def test_the_console_answers_at_its_own_host_alone():
+    user, own, shared = staff(), Client(), Client()
+    own.headers["Host"] = f"{CONSOLE}:8000"
+    assert own.get("/").headers["Location"] == "/console/"
+    assert own.sign_in(user.email).status_code == 302
+    assert own.is_in()
+    for path in ("/console/", "/console/login/", "/console/jobs/job/", CODE):
+        assert shared.get(path).status_code == 404
+    for path in ("/v1/openapi.json", "/v1/tenants", "/login", "/activate/x", "/v1/nothing"):
+        assert own.get(path).status_code == 404
+    assert own.get("/healthz").status_code == 200
+    assert own.get("/static/console/console.css").status_code == 200
+    assert shared.get("/v1/openapi.json").status_code == 200
+
+
+def test_without_a_host_of_its_own_it_answers_at_the_platforms():
+    client = Client()
+    client.sign_in(staff().email)
+    assert client.is_in()
+    client.headers["Host"] = CONSOLE  # Nobody's.
+    assert client.get("/console/").status_code == 404
