@@ -104,7 +104,11 @@ SLIPWAY: dict[str, Any] = {
             "policy": "lifecycle.moving.running.POLICY",
         },
         "tenants.export": {"step": "lifecycle.exporting.run"},
-        "tenants.close": {"step": "lifecycle.purging.run", "policy": "lifecycle.purging.POLICY"},
+        "tenants.close": {
+            "step": "lifecycle.purging.run",
+            "policy": "lifecycle.purging.POLICY",
+            "kept": "reopen the tenant",  # Neither cancelled nor discarded: what to do instead.
+        },
     },
     # What sends a tenant's messages: name → dotted path of a campaigns.providers.Provider.
     "PROVIDERS": {

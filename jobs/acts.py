@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from config.admin.acts import Act, Asked, Because
-from jobs import lanes, replaying, selection, services
+from jobs import lanes, registry, replaying, selection, services
 from jobs.errors import PaceRefused, ReasonMissing, StaleState
 from jobs.models import DeadLetter, Lane, Replay, Work
 from jobs.resolving import WITHDRAWN
@@ -31,6 +31,15 @@ _WAITS = Q(state__in=WITHDRAWN)
 
 
 # ---- Works ----
+
+
+def _is_kept(work: Work) -> bool:
+    """Whether something else ends it: cancelled, its tenant would be closing for ever."""
+    return getattr(work, "kind", "") in registry.kept()
+
+
+def _not_kept(queue: str) -> Q:
+    return ~Q(kind__in=[*registry.kept()]) if queue == "jobs" else Q()
 
 
 def of_works(queue: str, model: type[Work]) -> tuple[Act, ...]:
@@ -81,10 +90,10 @@ def discard(queue: str) -> Act:
         done="discarded",
         means="Given up for good; what it made is undone.",
         do=partial(_one, queue, services.skip),
-        fits=lambda work: work.state == State.DEAD_LETTER,
+        fits=lambda work: work.state == State.DEAD_LETTER and not _is_kept(work),
         refusals=REFUSALS,
         chunk=partial(_chunk, queue, Action.DISCARD),
-        within=_DEAD,
+        within=_DEAD & _not_kept(queue),
     )
 
 
@@ -97,10 +106,10 @@ def cancel(queue: str) -> Act:
         done="cancelled",
         means="Withdrawn before it is done. What was begun, and can be undone, is undone.",
         do=partial(_one, queue, services.cancel),
-        fits=lambda work: work.state in WITHDRAWN,
+        fits=lambda work: work.state in WITHDRAWN and not _is_kept(work),
         refusals=REFUSALS,
         chunk=partial(_chunk, queue, Action.CANCEL),
-        within=_WAITS,
+        within=_WAITS & _not_kept(queue),
     )
 
 
@@ -175,6 +184,9 @@ def _is_open(letter: DeadLetter) -> bool:
     return letter.resolved_at is None
 
 
+# Queue → the permission that giving one of its works up takes besides. An app adds its queue's.
+DISCARDS: dict[str, str] = {}
+
 LETTERS = (
     Act(
         name="replay",
@@ -196,6 +208,7 @@ LETTERS = (
         means="Given up for good; what it made is undone.",
         do=partial(_letter, services.discard),
         fits=_is_open,
+        besides=DISCARDS,
         refusals=REFUSALS,
         chunk=partial(_letters, Action.DISCARD),
         within=Q(resolved_at=None),

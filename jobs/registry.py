@@ -122,6 +122,12 @@ def kinds() -> Mapping[str, Kind]:
     }
 
 
+def kept() -> Mapping[str, str]:
+    """Kinds whose jobs nobody cancels or discards: to what is done instead."""
+    table = {**KINDS, **settings.SLIPWAY.get("JOBS", {})}
+    return {name: spec["kept"] for name, spec in table.items() if spec.get("kept")}
+
+
 def kind(name: str) -> Kind:
     """The kind of this name.
 

@@ -19,7 +19,7 @@ from config.proxies import current_address
 from jobs import columns, tallying
 from jobs.errors import ReasonMissing
 from jobs.models import DeadLetter
-from jobs.registry import Queue
+from jobs.registry import Queue, kept
 from jobs.registry import queue as queue_named
 from jobs.states import CANCELLABLE, FINISHED, WAITING, Priority, State
 
@@ -107,7 +107,15 @@ class Act:
         """What must hold besides: SQL over a work `w`."""
         if self.resolution == Resolution.RETRIED:
             return queue.model.retriable_if
-        return queue.model.replayable_if if self.resolution == Resolution.REPLAYED else "true"
+        if self.resolution == Resolution.REPLAYED:
+            return queue.model.replayable_if
+        return _no_kept(queue)
+
+
+def _no_kept(queue: Queue) -> str:
+    """SQL over a work `w`: it is of no kind that is kept. The names are ours, of the settings."""
+    names = ", ".join(f"'{name}'" for name in kept())
+    return f"w.kind not in ({names})" if queue.name == "jobs" and names else "true"
 
 
 AFTER = {

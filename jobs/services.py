@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from jobs import hints, tallying
 from jobs.errors import StaleState
 from jobs.models import DeadLetter, Job, Work
+from jobs.registry import kept
 from jobs.registry import kind as kind_named
 from jobs.registry import queue as queue_named
 from jobs.resolving import Act, Resolution, record, resolve
@@ -121,10 +122,13 @@ def cancel(*, queue: str, work_id: UUID, actor: str, reason: str, using: str = O
 
     One that was begun, in a queue whose works can be undone, is discarded instead: what it made
     would outlive it, and its address be free while it is not.
-    Raises StaleState when it is being done, or is finished; ReasonMissing.
+    Raises StaleState when it is being done, is finished, or of a kind that is kept (registry.kept);
+    ReasonMissing.
     """
     with transaction.atomic(using=using):
         work = _locked(queue, work_id, *CANCELLABLE, using=using)
+        if instead := kept().get(getattr(work, "kind", "")):
+            raise StaleState(f"it cannot be withdrawn: {instead}.")
         undo = queue_named(queue).undo is not None and _was_begun(work)
         act = Act(Resolution.DISCARDED if undo else Resolution.CANCELLED, actor, reason)
         if undo:

@@ -14,6 +14,7 @@ from config.admin.reading import ReadOnlyAdmin
 from config.admin.seeking import Searches, Sought
 from config.admin.showing import NOTHING, Panel, link, mark, moment
 from jobs import panels
+from jobs.acts import DISCARDS
 from jobs.admin import STANDING, WorkAdmin
 from jobs.states import State
 from onboarding import acts
@@ -134,3 +135,4 @@ TenantAdmin.shows(_sign_up_of)
 
 # What operators may do.
 PendingOnboardingAdmin.also(*acts.SIGN_UPS)
+DISCARDS["onboarding"] = "undo_onboarding"  # By its dead letter, too.

@@ -89,7 +89,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
         return [
             {"name": act.name, "label": act.label, "url": self.act_url(act, f"{ROW}={row.pk}")}
             for act in self.permitted(request)
-            if act.fits(row)
+            if act.fits(row) and act.allowed_on(request.user, row)
         ]
 
     def offered_all(self, request: HttpRequest) -> list[dict[str, str]]:
@@ -154,7 +154,8 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
             raise Http404 from None
         # What config.admin.paging leaves to each page.
         wishes = [wish.q for wish in getattr(listed, "asked", ())]
-        found: QuerySet[Any] = listed.queryset.filter(*wishes, act.within).order_by()
+        wishes += [act.within, act.within_reach_of(request.user)]
+        found: QuerySet[Any] = listed.queryset.filter(*wishes).order_by()
         return found
 
     def _named(self, request: HttpRequest) -> list[Any]:
@@ -175,7 +176,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
         seen = dict(one.rpartition("=")[::2] for one in request.POST.getlist("seen"))
         done, told, refused = 0, "", dict[str, int]()
         for row in rows:
-            why = _why_not(act, row, seen.get(str(row.pk)))
+            why = _why_not(act, row, seen.get(str(row.pk)), request.user)
             if not why:
                 try:
                     told = act.do(row, said) or ""
@@ -219,7 +220,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
     def _confirm_rows(
         self, request: HttpRequest, act: Act, form: Because, rows: Sequence[Any]
     ) -> HttpResponse:
-        fit = [row for row in rows if act.fits(row)]
+        fit = [row for row in rows if act.fits(row) and act.allowed_on(request.user, row)]
         context = {
             "count": len(fit),
             "left_out": len(rows) - len(fit),
@@ -327,7 +328,9 @@ def _choose(of: Acting, request: HttpRequest, rows: QuerySet[Any]) -> HttpRespon
     return HttpResponseRedirect(of.act_url(act, query.urlencode()))
 
 
-def _why_not(act: Act, row: Any, seen: str | None) -> str:
+def _why_not(act: Act, row: Any, seen: str | None, user: Any) -> str:
+    if not act.allowed_on(user, row):
+        return "you may not do this to one of its queue."
     if seen != standing(row):
         return "it stands otherwise by now; look at it again."
     return "" if act.fits(row) else "it cannot be, as it stands."

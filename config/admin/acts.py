@@ -53,6 +53,8 @@ class Act:
     # Does it to one object; says what came of it where `done` is not enough.
     do: Callable[[Any, Asked], str | None]
     fits: Callable[[Any], bool] = _always  # Whether it can be done as the object stands.
+    # A row's queue → the permission that it takes besides.
+    besides: Mapping[str, str] = field(default_factory=dict)
     means: str = ""  # What whoever confirms it should know.
     form: type[Because] = Because
     many: bool = True  # Whether several rows may be ticked for it.
@@ -65,7 +67,21 @@ class Act:
 
     def allowed(self, user: Any) -> bool:
         """Whether the operator may."""
-        return bool(user.has_perm(f"{PERMISSIONS}.{self.permission}"))
+        return _may(user, self.permission)
+
+    def allowed_on(self, user: Any, row: Any) -> bool:
+        """Whether the operator may do it to this row."""
+        besides = self.besides.get(getattr(row, "queue", ""))
+        return besides is None or _may(user, besides)
+
+    def within_reach_of(self, user: Any) -> Q:
+        """The rows that the operator may do it to."""
+        shut = [queue for queue, besides in self.besides.items() if not _may(user, besides)]
+        return ~Q(queue__in=shut) if shut else Q()
+
+
+def _may(user: Any, permission: str) -> bool:
+    return bool(user.has_perm(f"{PERMISSIONS}.{permission}"))
 
 
 def asked(user: Any, form: Because) -> Asked:

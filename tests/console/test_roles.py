@@ -7,13 +7,20 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 
+from config.admin.acts import Asked, standing
 from console import operators
 from console.errors import AlreadyOperator, LastAdministrator, MembersAddress, UnknownOperator
 from console.models import Deed
 from console.roles import Role, complete
+from jobs import services
+from jobs.admin import DeadLetterAdmin, JobAdmin
+from jobs.errors import StaleState
+from jobs.models import DeadLetter
+from jobs.states import State
 from tenants.models import AuditEntry, User
 from tenants.routers import as_operator
-from tests.people import PASSWORD, Browser, make_user
+from tests.console.operators import job, letter, sign_up
+from tests.people import PASSWORD, Browser, csrf_token, make_user
 
 OPERATORS_DEEDS = {
     "replay",
@@ -230,3 +237,53 @@ def test_the_account_that_prepare_makes_is_an_administrator():
     [shown] = operators.listed([staff.pk])
     assert shown.role == Role.ADMINISTRATOR
     assert fresh(staff).check_password(PASSWORD)
+
+
+def test_giving_up_a_sign_up_by_its_dead_letter_takes_the_permission_to_undo(tenant):
+    sign = sign_up(tenant, state=State.DEAD_LETTER, attempts=2, last_error="HTTP 500")
+    of_sign_up = letter(sign, "onboarding")
+    of_job = letter(job(tenant, state=State.DEAD_LETTER, attempts=5), "jobs")
+    made = add(Role.OPERATOR)
+    deeds = Permission.objects.using("operator").filter(content_type__app_label="console")
+    with as_operator():
+        group = Group.objects.using("operator").create(name=uuid.uuid4().hex)
+        seen = Permission.objects.using("operator").filter(codename__startswith="view_")
+        group.permissions.set([*seen, deeds.get(codename="discard")])
+        made.user.groups.set([group])
+    browser = Browser()
+    browser.post("/console/login/?next=/console/", username=made.user.email, password=made.password)
+    path = "/console/jobs/deadletter/act/discard/"
+    for each, resolved in ((of_sign_up, ""), (of_job, "discarded")):
+        page = browser.get(f"{path}?id={each.pk}")
+        seen_as = f"{each.pk}={standing(each)}"
+        token = csrf_token(page.content.decode())
+        fields = {"csrfmiddlewaretoken": token, "reason": "why", "seen": seen_as}
+        browser.client.post(f"{path}?id={each.pk}", fields, headers=browser.headers)
+        each.refresh_from_db(using="operator")
+        assert (each.resolution or "") == resolved
+    act = next(act for act in DeadLetterAdmin.acts if act.name == "discard")
+    with as_operator():
+        letters = DeadLetter.objects.using("operator").filter(pk=of_sign_up.pk)
+        assert not letters.filter(act.within_reach_of(fresh(made.user)))
+        operator = add(Role.OPERATOR).user
+        assert letters.filter(act.within_reach_of(fresh(operator)))
+        assert act.allowed_on(fresh(operator), of_sign_up)
+
+
+def test_nobody_cancels_or_discards_the_purge_of_a_closing_tenant(tenant):
+    waits = job(tenant, kind="tenants.close", state=State.SCHEDULED)
+    dead = job(tenant, kind="tenants.close", state=State.DEAD_LETTER, attempts=5)
+    its_letter = letter(dead, "jobs")
+    said = {"actor": "operator:1", "reason": "by mistake"}
+    for one in (waits, dead):
+        with pytest.raises(StaleState, match="reopen the tenant"):
+            services.cancel(queue="jobs", work_id=one.pk, **said)
+    with pytest.raises(StaleState):
+        services.discard(dead_letter=its_letter, **said)
+    for name, one in (("cancel", waits), ("discard", dead)):
+        act = next(act for act in JobAdmin.acts if act.name == name)
+        assert not act.fits(one)
+        rows = type(one).objects.using("operator").filter(pk=one.pk)
+        assert not rows.filter(act.within)
+        act.chunk(rows, Asked(**said, values={}))
+        assert rows.get().state == one.state
