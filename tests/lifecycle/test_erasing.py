@@ -108,6 +108,7 @@ def test_archives_that_show_the_person_go(client, tenant, other_tenant, engine):
     assert client.get(path, headers=bearer(platform_key())).status_code == 404
 
 
+@pytest.mark.thorough
 def test_an_archive_whose_file_cannot_be_deleted_now_is_given_to_nobody(
     client, tenant, engine, settings
 ):

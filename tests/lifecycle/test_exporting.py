@@ -162,6 +162,7 @@ def test_it_shows_one_moment(tenant):
     assert notebooks.filter(tenant_id=tenant.pk).count() == 2
 
 
+@pytest.mark.thorough
 def test_its_memory_is_bounded(tenant, monkeypatch):
     """However many rows there are, a batch of them is held."""
     monkeypatch.setattr(archive, "BATCH", 10)
@@ -176,7 +177,9 @@ def test_its_memory_is_bounded(tenant, monkeypatch):
     assert told.count("notes_notebook") == 10
 
 
-@pytest.mark.parametrize("status", ["suspended", "closing"])
+@pytest.mark.parametrize(
+    "status", ["suspended", pytest.param("closing", marks=pytest.mark.thorough)]
+)
 def test_a_tenant_that_is_shut_is_exported(client, tenant, engine, status):
     Tenant.objects.using(OPERATOR).filter(pk=tenant.pk).update(
         status=status, closes_at=timezone.now() + timedelta(days=9)
@@ -331,7 +334,7 @@ def another_file(tenant) -> str:
     return files.storage().save(f"{files.prefix_of(tenant.pk)}/x.txt", io.BytesIO(b"theirs"))
 
 
-@pytest.mark.parametrize("by", ["name", "detour"])
+@pytest.mark.parametrize("by", ["name", pytest.param("detour", marks=pytest.mark.thorough)])
 def test_a_file_of_another_tenants_is_neither_served_nor_deleted(
     client, tenant, other_tenant, engine, by
 ):

@@ -67,6 +67,7 @@ def test_nothing_is_left_but_what_is_documented(resident, engine, superuser):
     assert (tenant.external_id, tenant.slug) == ("", resident.tenant.slug)
 
 
+@pytest.mark.thorough
 def test_it_says_what_it_deleted(resident, engine):
     close_now(resident.tenant)
     came = purge(engine)
@@ -81,6 +82,7 @@ def test_it_says_what_it_deleted(resident, engine):
     assert trail.filter(action="tenant.works_cancelled", after__works__deliveries=1).exists()
 
 
+@pytest.mark.thorough
 def test_the_search_finds_what_a_purge_forgets(resident, engine, superuser, monkeypatch):
     """The proof's own proof: with one table left out, it is seen."""
     monkeypatch.setattr(purging, "KEPT", purging.KEPT | {"onboarding_pendingonboarding"})
@@ -106,6 +108,7 @@ def test_what_a_move_left_behind_goes_too(engine, operator, superuser):
     assert traces.undocumented(superuser, resident.words, resident.tenant.pk) == set()
 
 
+@pytest.mark.thorough
 def test_tables_of_an_extension_are_purged(tenant, engine):
     notebooks, notes = Notebook.objects.using(OPERATOR), Note.objects.using(OPERATOR)
     book = notebooks.create(tenant_id=tenant.pk, title="Mine")
@@ -128,6 +131,7 @@ def test_a_neighbour_keeps_everything(engine, operator, superuser):
     assert ("storage", "files") in traces.found(superuser, neighbour.words, neighbour.tenant.pk)
 
 
+@pytest.mark.thorough
 def test_people_who_belong_to_somebody_else_stay(tenant, other_tenant, engine):
     alone, guest, staff = make_user(tenant), make_user(tenant), make_user(tenant, staff=True)
     join(guest, other_tenant, accepted=False)
@@ -168,6 +172,7 @@ def test_another_owners_mark_stops_it(tenant, engine):
     files.remove(files.prefix_of(tenant.pk))
 
 
+@pytest.mark.thorough
 def test_the_platforms_own_steps_are_undone(billing, operator, engine):  # noqa: F811
     resident = residents.settle_in(operator)
     close_now(resident.tenant)
@@ -231,6 +236,7 @@ def test_it_goes_on_wherever_it_is_killed(resident, engine, superuser):
 # ---- The address ----
 
 
+@pytest.mark.thorough
 def test_nobody_else_gets_the_address_before_its_quarantine_is_over(operator, engine):
     resident = residents.settle_in(operator)
     slug, tenant = resident.tenant.slug, resident.tenant

@@ -33,7 +33,7 @@ def states(works):
     return {fresh(work).state for work in works}
 
 
-@pytest.mark.parametrize("stop", [suspend, close])
+@pytest.mark.parametrize("stop", [suspend, pytest.param(close, marks=pytest.mark.thorough)])
 def test_a_drainer_leaves_its_works_alone_and_loses_none(engine, tenant, other_tenant, stop):
     mine = engine.add(Telegram, 20, tenant=tenant.pk, act="succeed")
     stop(tenant)
