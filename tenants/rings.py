@@ -71,6 +71,8 @@ class Ring(ABC):
     # How long what the old key signed may still be shown by somebody.
     lasting: timedelta = timedelta(0)
     lasting_why: str = ""
+    # Whether what the old key holds is lost with it: then it is never dropped before its time.
+    irreplaceable: bool = False
 
     @abstractmethod
     def keys(self) -> list[str]:
@@ -123,20 +125,25 @@ class Ring(ABC):
     ) -> Turned:
         """Drop all keys but the first.
 
-        Raises Unfinished, unless it is to be `now`, whatever that ends; CannotRotate.
+        `now` ends what the old key signed; what it encrypted is never left without its key.
+        Raises Unfinished, CannotRotate.
         """
         keys, stage = self.keys(), self.stage()
         if stage != Stage.USED:
             raise CannotRotate(f"No key of {self.name} is there to be dropped: it is {stage}.")
+        if self.irreplaceable or not now:
+            self._refuse_needed()
         if not now:
-            self._refuse_unfinished(keys)
+            self._refuse_early(keys)
         if not dry_run:
             self._record(_DROPPED, keys[1:], actor, reason)
         return self._turned(stage, Stage.SETTLED, keys[:1], None, "Then it is done.")
 
-    def _refuse_unfinished(self, keys: Sequence[str]) -> None:
+    def _refuse_needed(self) -> None:
         if needs := self.needs_old():
             raise Unfinished(needs)
+
+    def _refuse_early(self, keys: Sequence[str]) -> None:
         used_at = self._recorded(_USED, keys[0])
         if used_at is not None and timezone.now() < used_at + self.lasting:
             until = f"{used_at + self.lasting:%Y-%m-%d %H:%M} UTC"

@@ -2,8 +2,10 @@
 
 SLIPWAY["STORED_SECRETS"] lists the columns, "<app>.<Model>.<field>": text or JSON in which there
 are Fernet tokens (webhooks.secrets). Tables of tenant apps are in the pool and in each dedicated
-schema. Rows are changed one by one, each only if nobody did meanwhile: that a service wrote it with
-the new key, or wrote back what the old one encrypted, is seen by the next look.
+schema; of these a tenant's rows count in its home alone, for elsewhere lies what a move between
+homes copies or has left behind (lifecycle.moving). Rows are changed one by one, each only if nobody
+did meanwhile: that a service wrote it with the new key, or wrote back what the old one encrypted,
+is seen by the next look.
 """
 
 import re
@@ -13,14 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from cryptography.fernet import Fernet, InvalidToken
 from django.apps import apps
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, ProgrammingError, connections
 from psycopg import sql
 
+from config.problems import is_moving
 from tenants.context import POOL
+from tenants.models import Tenant
 from tenants.rings import OPERATOR, ListRing, Tell, _silent
+from tenants.states import Home
 from webhooks import secrets
 
 CHUNK = 500
@@ -28,7 +34,7 @@ CHUNK = 500
 TOKEN = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}")
 _READ = """
 select {key}, {column}::text from {table}
-where {key} > %s and {column}::text like '%%gAAAAA%%' order by {key} limit %s
+where {key} > %s and {column}::text like '%%gAAAAA%%' and {at_home} order by {key} limit %s
 """
 _WRITE = "update {table} set {column} = %s::{type} where {key} = %s and {column}::text = %s"
 _FIRST = {"uuid": UUID(int=0), "bigint": -(2**63), "integer": -(2**31)}
@@ -44,6 +50,7 @@ class Place:
     type: str
     key: str
     key_type: str
+    at_home: str = "true"  # Condition on a row: its tenant's home is this schema.
 
     def statement(self, text: str) -> sql.Composed:
         """A statement about it."""
@@ -52,11 +59,14 @@ class Place:
             column=sql.Identifier(self.column),
             key=sql.Identifier(self.key),
             type=sql.SQL(self.type),
+            at_home=sql.SQL(self.at_home),
         )
 
 
 class StoredRing(ListRing):
     """STORED_SECRET_KEYS."""
+
+    irreplaceable = True
 
     def make(self) -> str:
         return Fernet.generate_key().decode()
@@ -84,9 +94,7 @@ STORED = StoredRing("stored", "STORED_SECRET_KEYS")
 
 def places() -> Iterator[Place]:
     """Every column that holds secrets, in both homes."""
-    with connections[OPERATOR].cursor() as cursor:
-        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^t_[0-9]+$' order by 1")
-        homes = [POOL, *(name for (name,) in cursor.fetchall())]
+    homes = _homes()
     for path in settings.SLIPWAY["STORED_SECRETS"]:
         label, _, field_name = path.rpartition(".")
         model = apps.get_model(label)
@@ -94,8 +102,29 @@ def places() -> Iterator[Place]:
         connection = connections[OPERATOR]
         types = str(field.db_type(connection)), str(key.db_type(connection))
         in_homes = model._meta.app_config.name in settings.TENANT_APPS
-        for schema in homes if in_homes else ["public"]:
-            yield Place(schema, model._meta.db_table, field.column, types[0], key.column, types[1])
+        column = (model._meta.db_table, field.column, types[0], key.column, types[1])
+        for schema, at_home in (homes if in_homes else {"public": "true"}).items():
+            yield Place(schema, *column, at_home)
+
+
+def _homes() -> dict[str, str]:
+    """Each schema that is a home, and which of its rows are at home there.
+
+    As it is now: one who moves back to the pool a moment later is still found where they were.
+    """
+    pooled, dedicated = set(), []
+    for tenant_id, schema, home in Tenant.objects.using(OPERATOR).values_list(
+        "pk", "schema_name", "home"
+    ):
+        if home == Home.DEDICATED:
+            dedicated.append(tenant_id)
+        else:
+            pooled.add(schema)
+    with connections[OPERATOR].cursor() as cursor:
+        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^t_[0-9]+$' order by 1")
+        own = [name for (name,) in cursor.fetchall() if name not in pooled]
+    elsewhere = ", ".join(map(str, dedicated))
+    return {POOL: f"tenant_id <> all(array[{elsewhere}]::bigint[])"} | dict.fromkeys(own, "true")
 
 
 def count_by_key() -> Counter[int | None]:
@@ -123,9 +152,14 @@ def _chunks(place: Place) -> Iterator[list[tuple[Any, str]]]:
     after: Any = _FIRST.get(place.key_type.split()[0], "")
     statement = place.statement(_READ)
     while True:
-        with connections[OPERATOR].cursor() as cursor:
-            cursor.execute(statement, [after, CHUNK])
-            rows = list(cursor.fetchall())
+        try:
+            with connections[OPERATOR].cursor() as cursor:
+                cursor.execute(statement, [after, CHUNK])
+                rows = list(cursor.fetchall())
+        except ProgrammingError as error:
+            if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+                return  # The tenant was closed meanwhile, or moved: its schema is gone.
+            raise
         if rows:
             yield rows
             after = rows[-1][0]
@@ -134,7 +168,10 @@ def _chunks(place: Place) -> Iterator[list[tuple[Any, str]]]:
 
 
 def _renewed(place: Place, key: Any, kept: str) -> bool:
-    """Encrypt what one row holds by the newest key; whether that changed it."""
+    """Encrypt what one row holds by the newest key; whether that changed it.
+
+    A row whose tenant has just moved is refused: it is carried over where it is now, by the next.
+    """
     newest = [Fernet(settings.STORED_SECRET_KEYS[0])]
 
     def renew(found: re.Match[str]) -> str:
@@ -149,6 +186,11 @@ def _renewed(place: Place, key: Any, kept: str) -> bool:
     changed = TOKEN.sub(renew, kept)
     if changed == kept:
         return False
-    with connections[OPERATOR].cursor() as cursor:
-        cursor.execute(place.statement(_WRITE), [changed, key, kept])
-        return bool(cursor.rowcount)
+    try:
+        with connections[OPERATOR].cursor() as cursor:
+            cursor.execute(place.statement(_WRITE), [changed, key, kept])
+            return bool(cursor.rowcount)
+    except DatabaseError as error:
+        if is_moving(error):
+            return False
+        raise

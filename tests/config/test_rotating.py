@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from io import StringIO
 from uuid import uuid4
@@ -23,7 +25,9 @@ from tenants.models import AuditEntry, Tenant
 from tenants.postgres import token
 from tenants.postgres.keys import drop_context_keys, install_context_key
 from tenants.rings import CannotRotate, Stage, Unfinished
+from tests.conftest import ROOT, child_environment
 from tests.people import Browser, host_of, make_user
+from tests.upping import wait
 from webhooks import rings as stored_rings
 from webhooks import secrets
 from webhooks.models import Endpoint
@@ -126,6 +130,132 @@ def test_every_stored_secret_is_encrypted_by_the_new_key_in_both_homes(kept, use
     use(ring.finish(**BY))
     assert len(settings.STORED_SECRET_KEYS) == 1
     assert stored_rings.count_by_key() == {0: before[0]}
+
+
+def test_a_key_that_still_opens_something_is_not_dropped_even_at_once(kept, use, settings):
+    ring = turned_twice("stored", use)
+    new, old = settings.STORED_SECRET_KEYS
+    target = f"key:stored:{ring.fingerprint(old)}"
+    dropped = AuditEntry.objects.using("operator").filter(target=target, action="keys.dropped")
+    before = dropped.count()
+    for dry_run in (True, False):
+        with pytest.raises(Unfinished, match="run it without --finish"):
+            ring.finish(**BY, now=True, dry_run=dry_run)
+    with pytest.raises(CommandError, match="encrypted by the old key"):
+        rotate("stored", "--finish", "--now", "--reason", "a drill")
+    assert [new, old] == settings.STORED_SECRET_KEYS
+    assert dropped.count() == before
+    ring.turn(**BY)
+    assert use(ring.finish(**BY, now=True)).after == Stage.SETTLED
+    assert stored_rings.count_by_key()[None] == 0
+
+
+@pytest.mark.thorough
+def test_killed_while_it_carries_over_it_loses_nothing_and_is_called_again(
+    tenant, kept, use, settings
+):
+    with tenant_context(tenant):
+        Source.objects.bulk_create(
+            Source(name=uuid4().hex, url="https://a.test/", headers=secrets.encrypt('{"x": "d"}'))
+            for _ in range(1200)
+        )
+    total = stored_rings.count_by_key().total()
+    turned_twice("stored", use)
+    keys = {"STORED_SECRET_KEYS": ",".join(settings.STORED_SECRET_KEYS)}
+    command = [sys.executable, "manage.py", "rotate-keys", "stored", "--reason", "a drill"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=child_environment() | keys, stdout=subprocess.DEVNULL
+    )
+    wait(lambda: stored_rings.count_by_key()[0] > 0 or process.poll() is not None, 60)
+    process.kill()
+    process.wait()
+    between = stored_rings.count_by_key()
+    assert between[0] > 0 and between[1] > 0  # noqa: PT018 - In the middle.
+    assert (between[None], between.total()) == (0, total)
+    with pytest.raises(Unfinished):
+        rings.ring("stored").finish(**BY, now=True)
+    subprocess.run(
+        command, cwd=ROOT, env=child_environment() | keys, check=True, capture_output=True
+    )
+    assert stored_rings.count_by_key() == {0: total}
+
+
+@pytest.mark.parametrize("step", ["accept", "use", "drop"])
+def test_killed_between_the_audit_trail_and_the_file_a_step_is_taken_again(
+    step, settings, use, monkeypatch, tmp_path
+):
+    before = embedded.stored_secrets(tmp_path)
+    settings.EMBEDDED, settings.STATE_DIR, settings.GENERATED = True, tmp_path, before
+    settings.STORED_SECRET_KEYS = [before["STORED_SECRET_KEYS"]]
+    monkeypatch.setenv("STORED_SECRET_KEYS", "")
+    given = ["stored", "--reason", "a drill", *(["--finish"] if step == "drop" else [])]
+    ring = rings.ring("stored")
+    for _ in range(["accept", "use", "drop"].index(step)):
+        embedded.rewrite(tmp_path, use(ring.turn(**BY)).variables)
+    keys, stage = ring.keys(), ring.stage()
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded, "rewrite", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rotate(*given)
+    assert embedded.stored_secrets(tmp_path)["STORED_SECRET_KEYS"].split(",") == keys
+    assert ring.stage() == stage
+    rotate(*given)
+    after = embedded.stored_secrets(tmp_path)["STORED_SECRET_KEYS"].split(",")
+    assert len(after) == {"accept": 2, "use": 2, "drop": 1}[step]
+    assert after[0] == (keys[0] if step != "use" else keys[1])
+
+
+def killed(*args):
+    raise KeyboardInterrupt
+
+
+def test_a_row_that_a_move_refuses_is_left_to_the_next_call(kept, use):
+    """The guard of a home that a tenant has left (lifecycle/sql/capture.sql) says SW001."""
+    place = next(stored_rings.places())
+    before = stored_rings.count_by_key()[0]
+    turned_twice("stored", use)
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(
+            "create function pool.refuse() returns trigger language plpgsql as"
+            " $$ begin raise exception 'moving' using errcode = 'SW001'; end $$;"
+            f"create trigger refuse before update on {place.schema}.{place.table}"
+            " for each row execute function pool.refuse()"
+        )
+    try:
+        carried = rings.ring("stored").turn(**BY).carried
+        assert 0 < carried < before
+        assert stored_rings.count_by_key()[1] == before - carried
+    finally:
+        with connections["owner"].cursor() as cursor:
+            cursor.execute("drop function pool.refuse cascade")
+    assert rings.ring("stored").turn(**BY).carried == before - carried
+
+
+@pytest.mark.parametrize("home", ["pooled", "dedicated"])
+def test_what_a_move_left_behind_needs_no_key(home, make_tenant, use, operator):
+    tenant = make_tenant("dedicated")
+    rows = stored_rings.count_by_key().total()
+    with tenant_context(tenant):
+        Source.objects.create(
+            name=uuid4().hex, url="https://a.test/", headers=secrets.encrypt('{"x": "d"}')
+        )
+    assert stored_rings.count_by_key().total() == rows + 1
+    own, table = tenant.schema_name, Source._meta.db_table
+    with connections["operator"].cursor() as cursor:
+        cursor.execute(f'insert into pool."{table}" select * from "{own}"."{table}"')
+    try:
+        Tenant.objects.using("operator").filter(pk=tenant.pk).update(home=home)
+        assert stored_rings.count_by_key().total() == rows + 1
+        ring = turned_twice("stored", use)
+        ring.turn(**BY)
+        assert use(ring.finish(**BY)).after == Stage.SETTLED
+    finally:
+        Tenant.objects.using("operator").filter(pk=tenant.pk).update(home="dedicated")
+        with connections["operator"].cursor() as cursor:
+            for schema in ("pool", own):
+                cursor.execute(
+                    f'delete from "{schema}"."{table}" where tenant_id = %s', [tenant.pk]
+                )
 
 
 def test_a_row_that_was_changed_meanwhile_is_left_as_it_is(kept, use):

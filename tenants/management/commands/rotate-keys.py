@@ -39,7 +39,11 @@ class Command(ShowsExamples, BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("ring", choices=list(settings.SLIPWAY["KEY_RINGS"]))
         parser.add_argument("--finish", action="store_true", help="Drop the old key.")
-        parser.add_argument("--now", action="store_true", help="Even if something needs it.")
+        parser.add_argument(
+            "--now",
+            action="store_true",
+            help="At once, whatever it signed; what it encrypted is carried over first.",
+        )
         parser.add_argument("--reason", default="", help="Why: the audit trail keeps it.")
         parser.add_argument("--dry-run", action="store_true", help="Look, and change nothing.")
         parser.add_argument("--json", action="store_true", help="Answer as one JSON object.")
