@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.utils.module_loading import import_string
 
 from jobs import tallying
-from jobs.engine.gate import SERVER
+from jobs.engine.gate import CLUSTER
 from jobs.engine.memory import recalled
 from jobs.errors import ReasonMissing
 from jobs.models import GATE, Gate
@@ -63,11 +63,16 @@ _SHUT = """
 update jobs_gate set held_since = clock_timestamp(), held_why = %s
 where id = 1 and held_since is null
 """
-_OPEN = f"""
+_OPEN = """
 update jobs_gate set held_since = null, held_why = '', remembered = 0,
-  lease = (select last_value from jobs_lease_seq), server = {SERVER}
+  lease = (select last_value from jobs_lease_seq),
+  server = %s || ':' || (select oid::text from pg_database where datname = current_database())
 where id = 1
-"""  # noqa: S608
+"""
+
+
+class GateMissing(Exception):
+    """The gate has no row: the restore is under way, or did not bring everything."""
 
 
 class Restorer(Protocol):
@@ -98,7 +103,7 @@ def never_twice() -> list[Queue]:
 
 
 def find(*, since: datetime) -> Restored:
-    """What `release` would mark and stop; changes nothing."""
+    """What `release` would mark and stop; changes nothing. Raises GateMissing."""
     found = _found()
     for queue in never_twice():
         values = {"since": since, "until": found.until, "held": found.held}
@@ -118,7 +123,7 @@ def release(
 ) -> Restored:
     """Mark what may have been sent since, and open the gate. `tell` hears of each chunk.
 
-    Raises ReasonMissing.
+    Raises GateMissing, ReasonMissing.
     """
     if not reason.strip():
         raise ReasonMissing("Say why: the audit trail keeps it.")
@@ -137,7 +142,12 @@ def release(
 
 
 def _found() -> Restored:
-    gate = Gate.objects.using(OPERATOR).get(pk=GATE)
+    gate = Gate.objects.using(OPERATOR).filter(pk=GATE).first()
+    if gate is None:
+        raise GateMissing(
+            "jobs_gate has no row: the restore is under way, or did not bring everything. Let it"
+            " end, or restore again; then call this again."
+        )
     until = gate.held_since or _ask("select clock_timestamp()", {})[0][0]
     return Restored(gate.held_since is not None, gate.held_why, until)
 
@@ -174,7 +184,7 @@ def _open(found: Restored, *, since: datetime, actor: str, reason: str) -> None:
         if gate.lineage is not None:
             known = max(known, recalled(gate.lineage))
         _ask(_ABOVE.format(room=ROOM), {"known": known})
-        _run(_OPEN, [])
+        _run(_OPEN, [_cluster()])
         audit.record(
             actor=actor,
             action="gate.opened",
@@ -184,6 +194,15 @@ def _open(found: Restored, *, since: datetime, actor: str, reason: str) -> None:
             after={"since": since.isoformat(), "marked": found.marked, "stopped": found.stopped},
             using=OPERATOR,
         )
+
+
+def _cluster() -> str:
+    """The cluster's name; "" where it cannot be told (jobs.engine.gate)."""
+    try:
+        with transaction.atomic(using=OPERATOR):
+            return str(_ask(CLUSTER, {})[0][0])
+    except DatabaseError:
+        return ""
 
 
 def _ask(statement: str, values: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
 import structlog
 from psycopg import AsyncConnection
 
@@ -26,19 +27,19 @@ log = structlog.get_logger(__name__)
 # Its first user names the database and the place where it was found.
 NAMED = "update jobs_gate set lineage = gen_random_uuid() where id = 1 and lineage is null"
 LINEAGE = "select lineage from jobs_gate where id = 1"
-# Without the right to ask, whoever restores by a dump must say so.
-SERVER = """
-case when has_function_privilege('pg_catalog.pg_control_system()', 'execute')
-  then (select system_identifier::text from pg_control_system()) || ':'
-    || (select oid::text from pg_database where datname = current_database())
-  else '' end
+# A database is "<cluster>:<number>". Not everybody may ask for the cluster, and some cannot be told
+# (it is read from a file): then it is unknown, and the database's number alone says where it lies.
+CLUSTER = """
+select case when has_function_privilege('pg_catalog.pg_control_system()', 'execute')
+  then (select system_identifier::text from pg_control_system()) else '' end
 """
-STANDS = f"""
-select held_since is not null, server, {SERVER},
+STANDS = """
+select held_since is not null, server,
+  (select oid::text from pg_database where datname = current_database()),
   greatest(lease, coalesce((select max(d.lease) from jobs_drainer d), 0))
 from jobs_gate where id = 1
-"""  # noqa: S608
-FOUND = "update jobs_gate set server = %s where id = 1 and server = ''"
+"""
+FOUND = "update jobs_gate set server = %s where id = 1 and server = %s"
 SHUT = """
 with shut as (
   update jobs_gate set held_since = clock_timestamp(), held_why = %(why)s,
@@ -68,18 +69,38 @@ async def look(connection: AsyncConnection[Any], memory: Memory) -> Standing:
     # Before the database is asked: what was committed since, it knows.
     remembered = await asyncio.to_thread(memory.recall)
     cursor = await connection.execute(STANDS)
-    [(held, before, now, known)] = await cursor.fetchall()
-    if now and not before:
-        await connection.execute(FOUND, [now])
-        before = now
+    [(held, before, number, known)] = await cursor.fetchall()
+    now = f"{await _cluster(connection)}:{number}"
+    elsewhere = lies_elsewhere(before, now)
+    if before in ("", f":{number}") and not elsewhere:
+        await connection.execute(FOUND, [now, before])
     if remembered > known:
         why = BEHIND.format(known=known, remembered=remembered)
-    elif now and now != before:
+    elif elsewhere:
         why = ELSEWHERE.format(before=before, now=now)
     else:
         return Standing(held, False)
     await shut(connection, why=why, remembered=remembered)
     return Standing(True, True)
+
+
+def lies_elsewhere(before: str, now: str) -> bool:
+    """Whether these are two databases. What is not known of one of them makes no difference."""
+    if not before:
+        return False
+    (cluster, _, number), (cluster_now, _, number_now) = before.partition(":"), now.partition(":")
+    return number != number_now or ("" not in (cluster, cluster_now) and cluster != cluster_now)
+
+
+async def _cluster(connection: AsyncConnection[Any]) -> str:
+    try:
+        [(cluster,)] = await (await connection.execute(CLUSTER)).fetchall()
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        log.warning("cluster_unknown", error=str(error)[:200])
+        return ""
+    return str(cluster)
 
 
 async def shut(

@@ -110,6 +110,37 @@ def test_a_database_that_was_dumped_and_restored_shuts_the_gate(gated):
         Gate.objects.using("operator").update(server="")
 
 
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Postgres says so of its own file when a directory on the way to it is closed."""
+    monkeypatch.setattr(gate, "CLUSTER", "select pg_read_file('/nowhere/global/pg_control')")
+    monkeypatch.setattr(restoring, "CLUSTER", gate.CLUSTER)
+    yield
+    Gate.objects.using("operator").update(server="")
+
+
+def test_a_cluster_that_cannot_be_told_is_unknown_and_nobody_dies_of_it(gated, unreadable):
+    Gate.objects.using("operator").update(server="")
+    assert look(gated, Memory()) == (False, False)
+    cluster, _, number = row().server.partition(":")
+    assert (cluster, number.isdigit()) == ("", True)
+    # Of another one it says nothing; the database's own number still does.
+    Gate.objects.using("operator").update(server=f"7000000000000000000:{number}")
+    assert look(gated, Memory()) == (False, False)
+    Gate.objects.using("operator").update(server=":5")
+    assert look(gated, Memory()) == (True, True)
+    restoring.release(since=MOMENT, actor="operator:1", reason="a drill")
+    assert (row().server, row().held_since) == (f":{number}", None)
+
+
+def test_a_cluster_that_can_be_told_at_last_is_written_down(gated, monkeypatch):
+    look(gated, Memory())
+    told = row().server
+    Gate.objects.using("operator").update(server=":" + told.partition(":")[2])
+    assert look(gated, Memory()) == (False, False)
+    assert row().server == told
+
+
 def test_while_it_is_shut_nothing_is_claimed_nor_undone(gated):
     me = gated.drainer()
     gated.add()
@@ -130,6 +161,9 @@ def test_without_its_row_as_in_the_middle_of_a_restore_nothing_is_claimed(gated)
     try:
         assert look(gated, Memory()) == (True, False)
         assert gated.claim(drainer=me) == []
+        for more in (["--dry-run"], ["--reason", "r", "--yes"]):
+            with pytest.raises(CommandError, match="jobs_gate has no row"):
+                call_command("restored", "--since", MOMENT.isoformat(), *more)
     finally:
         kept.save(using="operator", force_insert=True)
 

@@ -41,6 +41,12 @@ class Command(ShowsExamples, BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._handle(options)
+        except restoring.GateMissing as error:
+            raise CommandError(str(error)) from None
+
+    def _handle(self, options: dict[str, Any]) -> None:
         found = restoring.find(since=options["since"])
         if options["dry_run"]:
             self._tell(found, options, changed=False)
