@@ -79,8 +79,7 @@ def set_window(
     Raises PaceRefused, ReasonMissing.
     """
     _insist_on(reason)
-    if window is not None and not 1 <= window < 2**31:
-        raise PaceRefused("A window is a whole number, and at least 1.")
+    check_window(window)
     told = {"window": window}
     _change(key, tenant_id, told, "lane.window_set", actor, reason, told, using)
 
@@ -100,10 +99,21 @@ def set_rate(
     Raises PaceRefused, ReasonMissing.
     """
     _insist_on(reason)
-    if rate is not None and not (math.isfinite(rate) and rate > 0):
-        raise PaceRefused("A rate is a number of works a second, and above 0.")
+    check_rate(rate)
     told = {"rate": rate}
     _change(key, tenant_id, told, "lane.rate_set", actor, reason, told, using)
+
+
+def check_window(window: int | None) -> None:
+    """Raises PaceRefused where it is none."""
+    if window is not None and not 1 <= window < 2**31:
+        raise PaceRefused("A window is a whole number, and at least 1.")
+
+
+def check_rate(rate: float | None) -> None:
+    """Raises PaceRefused where it is none."""
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise PaceRefused("A rate is a number of works a second, and above 0.")
 
 
 def _why(using: str) -> str:

@@ -73,6 +73,24 @@ def test_a_dry_run_changes_nothing(tenant, key):
     assert entries(key) == []
 
 
+@pytest.mark.parametrize(
+    ("act", "value"), [("window", "0"), ("rate", "0"), ("rate", "-1"), ("rate", "nan")]
+)
+def test_a_dry_run_refuses_what_the_act_refuses(tenant, key, act, value):
+    said = []
+    for more in ([], ["--dry-run"]):
+        with pytest.raises(CommandError) as refused:
+            run(act, key, "--tenant", tenant.slug, "--reason", "x", *more, "--", value)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+
+
+def test_a_dry_run_needs_a_reason_as_the_act_does(tenant, key):
+    for act in ("pause", "resume"):
+        with pytest.raises(CommandError, match="Say why"):
+            run(act, key, "--tenant", tenant.slug, "--reason", " ", "--dry-run")
+
+
 def test_it_shows_a_lane_and_what_waits_in_it(tenant, key):
     works = [Telegram(tenant_id=tenant.pk, lane=key, max_attempts=3) for _ in range(3)]
     Telegram.objects.using(OPERATOR).bulk_create(works)

@@ -104,6 +104,7 @@ class Command(ShowsExamples, BaseCommand):
     def _change(self, options: dict[str, Any]) -> None:
         key, tenant_id = _chosen(options)
         act = options["act"]
+        _check(act, options)
         if not options["dry_run"]:
             said = {"key": key, "tenant_id": tenant_id, "actor": actor()}
             _do(act, {**said, "reason": options["reason"]}, options)
@@ -116,6 +117,16 @@ class Command(ShowsExamples, BaseCommand):
         self.stdout.write(json.dumps(value) if options["json"] else printable(text))
 
 
+def _check(act: str, options: dict[str, Any]) -> None:
+    """What the act would refuse, a look refuses too. Raises PaceRefused, ReasonMissing."""
+    if not options["reason"].strip():
+        raise ReasonMissing("Say why: the audit trail keeps it.")
+    if act == "window":
+        lanes.check_window(options["value"])
+    elif act == "rate":
+        lanes.check_rate(options["value"])
+
+
 def _do(act: str, said: dict[str, Any], options: dict[str, Any]) -> None:
     if act == "pause":
         until = options["until"] or FOR_GOOD
@@ -123,8 +134,6 @@ def _do(act: str, said: dict[str, Any], options: dict[str, Any]) -> None:
             until = timezone.now() + timedelta(hours=options["hours"])
         lanes.pause(**said, until=until)
     elif act == "resume":
-        if not said["reason"].strip():
-            raise ReasonMissing("Say why: the audit trail keeps it.")
         lanes.resume(**said)
     elif act == "window":
         lanes.set_window(**said, window=options["value"])
