@@ -20,7 +20,7 @@ from tenants import audit
 from tenants.context import tenant_context
 
 UNVERIFIED_AFTER = timedelta(days=7)
-_REASON = f"The owner did not come within {UNVERIFIED_AFTER.days} days."
+REASON = f"The owner did not come within {UNVERIFIED_AFTER.days} days."
 _AT_ONCE = 500  # Sign-ups a run; the next run takes the rest.
 
 # Ready, asked for by a stranger, and no owner who activated the account and joined.
@@ -38,7 +38,7 @@ order by o.created_at limit %s
 """
 
 
-def reap(*, actor: str, dry_run: bool = False) -> list[UUID]:
+def reap(*, actor: str, reason: str = REASON, dry_run: bool = False) -> list[UUID]:
     """Let go of strangers' sign-ups older than UNVERIFIED_AFTER that nobody came for; says which.
 
     A tenant that became ready is undone by a job, since that takes its time and may fail; a sign-up
@@ -51,9 +51,9 @@ def reap(*, actor: str, dry_run: bool = False) -> list[UUID]:
     stuck = list(_stuck(before))
     if not dry_run:
         for request_id, tenant_id in found:
-            _hand_over(request_id, tenant_id, actor=actor)
+            _hand_over(request_id, tenant_id, actor=actor, reason=reason)
         for letter in stuck:
-            _discard(letter, actor=actor)
+            _discard(letter, actor=actor, reason=reason)
     return [request_id for request_id, _ in found] + [letter.work_id for letter in stuck]
 
 
@@ -84,12 +84,12 @@ def _stuck(before: datetime) -> QuerySet[DeadLetter]:
     return letters.filter(work_id__in=strangers.values("pk"))[:_AT_ONCE]
 
 
-def _discard(letter: DeadLetter, *, actor: str) -> None:
+def _discard(letter: DeadLetter, *, actor: str, reason: str) -> None:
     with suppress(StaleState):  # An operator was quicker.
-        discard(dead_letter=letter, actor=actor, reason=_REASON)
+        discard(dead_letter=letter, actor=actor, reason=reason)
 
 
-def _hand_over(request_id: UUID, tenant_id: int, *, actor: str) -> None:
+def _hand_over(request_id: UUID, tenant_id: int, *, actor: str, reason: str) -> None:
     with transaction.atomic(using="operator"):
         enqueue(
             "onboarding.reap",
@@ -102,6 +102,6 @@ def _hand_over(request_id: UUID, tenant_id: int, *, actor: str) -> None:
             action="onboarding.reaped",
             target=f"onboarding:{request_id}",
             tenant_id=tenant_id,
-            reason=_REASON,
+            reason=reason,
             using="operator",
         )

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from jobs.outcomes import Succeeded
 from onboarding import backfill, files, reaping, steps
 from tenants import schemas
+from tenants.models import AuditEntry
 from tests.onboarding import world
 from tests.onboarding.hands import settle_job, take, take_job
 
@@ -26,7 +27,8 @@ def run_command(*words: str) -> dict:
 
 
 def reconcile(tenant_id: int, *words: str) -> dict:
-    return run_command("reconcile", f"--tenant={tenant_id}", *words)
+    why = () if "--dry-run" in words else ("--reason", "a test")
+    return run_command("reconcile", f"--tenant={tenant_id}", *words, *why)
 
 
 def jobs_of(operator, tenant_id: int) -> list[tuple]:
@@ -50,6 +52,8 @@ def test_it_finds_files_that_are_gone_and_has_them_made_again(platform, operator
     looked = reconcile(tenant_id, "--dry-run")
     assert [finding["step"] for finding in looked["findings"]] == ["storage"]
     assert (looked["mended"], looked["exit"]) == (0, 3)
+    with pytest.raises(CommandError, match="--reason"):
+        call_command("reconcile", f"--tenant={tenant_id}")
     assert jobs_of(operator, tenant_id) == []
 
     assert reconcile(tenant_id)["mended"] == 1
@@ -66,7 +70,7 @@ def test_it_finds_what_belongs_to_nobody_and_removes_it_only_when_told(operator)
     assert sorted(f["step"] for f in looked["findings"]) == ["schema", "storage"]
     assert (looked["mended"], looked["exit"]) == (0, 3)
     assert world.traces(operator, number) == {"schema": 1, "files": 2}
-    assert reconcile(number, "--remove-orphans", "--reason", "a test")["mended"] == 2
+    assert reconcile(number, "--remove-orphans")["mended"] == 2
     assert world.traces(operator, number) == {}
 
 
@@ -175,8 +179,12 @@ def test_it_undoes_a_tenant_whose_owner_never_came(stranger, operator, plan):
     age(operator, tenant_id, 6)
     assert request_id not in reaping.reap(actor="system:test")
     age(operator, tenant_id, 8)
-    assert request_id in reaping.reap(actor="system:test", dry_run=True)
-    assert request_id in reaping.reap(actor="system:test")
+    assert f"req_{request_id}" in run_command("reap", "--dry-run")["found"]
+    with pytest.raises(CommandError, match="--reason"):
+        run_command("reap")
+    assert f"req_{request_id}" in run_command("reap", "--reason", "no beat here")["found"]
+    entries = AuditEntry.objects.using("operator").filter(tenant_id=tenant_id)
+    assert entries.get(action="onboarding.reaped").reason == "no beat here"
     assert request_id not in reaping.reap(actor="system:test")  # It is handed over already.
 
     claim = take_job(operator, tenant_id, "onboarding.reap")

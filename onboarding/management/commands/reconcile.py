@@ -17,7 +17,7 @@ class Command(ShowsExamples, BaseCommand):
     )
     examples = """
   manage.py reconcile --dry-run
-  manage.py reconcile --tenant 42
+  manage.py reconcile --tenant 42 --reason "their files were lost"
   manage.py reconcile --remove-orphans --reason "left by the crash of May" --json
 """
     exit_codes = "0 they agree, or were made to; 1 refused; 3 they differ and were left so."
@@ -32,6 +32,8 @@ class Command(ShowsExamples, BaseCommand):
         parser.add_argument("--tenant", type=int, help="Look at the tenant of this number alone.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not (options["dry_run"] or options["reason"].strip()):
+            raise CommandError("Say why with --reason, or only look with --dry-run.")
         findings = reconciling.compare(tenant_id=options["tenant"])
         mended = 0 if options["dry_run"] else self._mend(findings, options)
         if options["json"]:
@@ -45,16 +47,13 @@ class Command(ShowsExamples, BaseCommand):
             raise SystemExit(3)
 
     def _mend(self, findings: list[reconciling.Finding], options: dict[str, Any]) -> int:
-        reason = options["reason"].strip()
-        if options["remove_orphans"] and not reason:
-            raise CommandError("Say why with --reason: what is removed is somebody's data.")
         mended = 0
         with Progress(len(findings), hidden=options["json"]) as bar:
             for finding in findings:
                 mended += reconciling.mend(
                     finding,
                     actor=actor(),
-                    reason=reason,
+                    reason=options["reason"].strip(),
                     remove_orphans=options["remove_orphans"],
                 )
                 bar.step(1, finding.name)
