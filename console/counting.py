@@ -5,7 +5,7 @@ is time-ordered) and by state; each statement asks all queues at once.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from config.ids import uuid7
 from console.spread import BUCKET
 from jobs.engine.sql import GOES_ON, HELD
 from jobs.registry import Queue, queues
-from jobs.states import FINISHED, State
+from jobs.states import State
 
 OPEN = (
     State.PENDING,
@@ -88,17 +88,6 @@ from tenants_tenant t, lateral (
     select from {table} w where w.state = 'pending' and w.tenant_id = t.id {stays}
     limit {most}) w) of
 where {held}"""
-# Somebody, or something, answers for a work: an ended one says when, a dead one has its letter,
-# one in progress a drainer that lives or has just died; all others lie where the engine looks.
-_TRACED = """case
-  when w.state in ({finished}) then w.finished_at is not null
-  when w.finished_at is not null then false
-  when w.state = 'dead_letter' then exists (select from jobs_deadletter l
-    where l.tenant_id = w.tenant_id and l.queue = '{name}' and l.work_id = w.id
-      and l.resolved_at is null)
-  when w.state = 'processing' then exists (select from jobs_drainer d where d.id = w.drainer
-    and (d.dead_at is null or d.dead_at > now() - interval '2 minutes'))
-  else true end"""
 _MADE = """
 select '{name}', c.at, n.made, n.traced, n.lost
 from unnest(%(spans)s::timestamptz[], %(lows)s::{kind}[], %(highs)s::{kind}[]) c(at, low, high),
@@ -145,11 +134,11 @@ def depths(cursor: CursorWrapper) -> list[tuple[str, str, int, int | None]]:
     """
     statements = [
         _DEPTH.format(name=q.name, state=state.value, table=q.table, most=MOST, age=_age(q, state))
-        for q in _served()
+        for q in served()
         for state in OPEN
         if state != State.UNKNOWN or q.model.never_twice
     ]
-    statements += [_withheld(q) for q in _served()]
+    statements += [_withheld(q) for q in served()]
     cursor.execute(" union all ".join(f"({statement})" for statement in statements))
     found = [(*row[:2], _more(cursor, *row[:3]), row[3]) for row in cursor.fetchall()]
     cursor.execute(_OPEN_LETTERS.format(most=MOST))
@@ -196,49 +185,57 @@ def _more(cursor: CursorWrapper, name: str, state: str, many: int) -> int:
     return max(many, int(plan[0]["Plan"]["Plan Rows"]))
 
 
-def made(cursor: CursorWrapper, minutes: Sequence[datetime], width: Any) -> Iterator[Made]:
-    """The works that were accepted in each of these minutes, as they stand now."""
+def made(
+    cursor: CursorWrapper,
+    minutes: Sequence[datetime],
+    width: Any,
+    traced: Callable[[Queue], str],
+) -> Iterator[Made]:
+    """The works that were accepted in each of these minutes, as they stand now.
+
+    `traced` says of a queue, in SQL over a work `w`, what is accounted for.
+    """
     for by_id in (True, False):
         values: dict[str, list[Any]] = {"spans": list(minutes)}
         ends = [minute + width for minute in minutes]
         values["lows"] = [_low(at) for at in minutes] if by_id else list(minutes)
         values["highs"] = [_low(at) for at in ends] if by_id else ends
-        asked = [_made_of(q) for q in _served() if _is_ordered(q) == by_id]
+        asked = [_made_of(q, traced(q)) for q in served() if is_ordered(q) == by_id]
         if asked:
             cursor.execute(" union all ".join(asked), values)
-            for name, at, many, traced, lost in cursor.fetchall():
-                yield Made(name, at, many, traced, [_lost(each) for each in lost or ()])
+            for name, at, many, sound, lost in cursor.fetchall():
+                yield Made(name, at, many, sound, [_lost(each) for each in lost or ()])
 
 
-def _made_of(served: Queue) -> str:
-    finished = ", ".join(f"'{state.value}'" for state in FINISHED)
+def _made_of(served: Queue, traced: str) -> str:
     return _MADE.format(
         name=served.name,
         table=served.table,
         key=_key(served),
-        kind="uuid" if _is_ordered(served) else "timestamptz",
+        kind="uuid" if is_ordered(served) else "timestamptz",
         listed=LISTED,
-        traced=_TRACED.format(finished=finished, name=served.name),
+        traced=traced,
     )
 
 
 def _of_all(
     cursor: CursorWrapper, statement: str, values: dict[str, Any], **more: Any
 ) -> list[tuple[Any, ...]]:
-    asked = [statement.format(name=q.name, table=q.table, **more) for q in _served()]
+    asked = [statement.format(name=q.name, table=q.table, **more) for q in served()]
     cursor.execute(" union all ".join(f"({one})" for one in asked), values)
     return list(cursor.fetchall())
 
 
-def _served() -> list[Queue]:
+def served() -> list[Queue]:
+    """The queues that are counted."""
     return list(queues().values())
 
 
 def _key(served: Queue) -> str:
-    return "id" if _is_ordered(served) else "created_at"
+    return "id" if is_ordered(served) else "created_at"
 
 
-def _is_ordered(served: Queue) -> bool:
+def is_ordered(served: Queue) -> bool:
     """Whether its ids are ordered by time: a sign-up's must not be guessed, and is not."""
     return served.model._meta.get_field("id").default is uuid7
 

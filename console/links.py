@@ -39,6 +39,13 @@ def work(queue: str, key: Any) -> str:
     return page(queues()[queue].model, key) if queue in queues() else ""
 
 
+def ended(queue: str, state: str, span: str) -> str:
+    """A queue's works that came to an end within a span, `FROM..TO`; or the letters that came."""
+    if state == "dead_letter":
+        return changelist(DeadLetter, queue=queue, **({"age": span} if span else {}))
+    return works(queue, state=state, **({"ended": span} if span else {}))
+
+
 def letters(**wanted: Any) -> str:
     """Open dead letters."""
     return changelist(DeadLetter, resolved="no", **wanted)
@@ -46,6 +53,16 @@ def letters(**wanted: Any) -> str:
 
 def lanes(**wanted: Any) -> str:
     return changelist(Lane, **wanted)
+
+
+def paused() -> str:
+    """Lanes that are paused now."""
+    return lanes(paused="yes")
+
+
+def failing() -> str:
+    """Lanes that are not paused, and have failed several times in a row."""
+    return lanes(paused="no", failing="often")
 
 
 def lane(key: Any) -> str:

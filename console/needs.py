@@ -12,7 +12,7 @@ from console import links
 from console.counting import WITHHELD
 from console.reading import Told
 from console.words import count, lasting
-from jobs.models import Drainer, Gate, Lane
+from jobs.models import LANE_PAUSED, Drainer, Gate, Lane
 from jobs.registry import queues
 from webhooks.models import Endpoint
 
@@ -23,6 +23,7 @@ MOST_LETTERS = 6
 STALE = timedelta(minutes=5)  # The rollup's last minute.
 WAITS = {"onboarding": 60}  # Seconds that a work may wait for its turn before somebody should look.
 WAIT = 300
+PAUSES = ("operator_paused_until", "paused_until")
 FAILING = 3  # Failures in a row from which a lane counts as slow.
 
 _LETTERS = """
@@ -84,8 +85,9 @@ class Letters:
 def lanes(now: datetime) -> Lanes:
     """Lanes that are paused or failing, the newest; by the indexes lane_paused and lane_failing."""
     every = Lane.objects.using(OPERATOR).order_by(NEWEST)
-    held = every.filter(Q(operator_paused_until__gt=now) | Q(paused_until__gt=now))
-    ailing = every.filter(failing_since__isnull=False, failures__gte=FAILING)
+    held = every.filter(LANE_PAUSED, Q(operator_paused_until__gt=now) | Q(paused_until__gt=now))
+    free = (Q(**{column: None}) | Q(**{f"{column}__lte": now}) for column in PAUSES)
+    ailing = every.filter(*free, failing_since__isnull=False, failures__gte=FAILING)
     found = held[:MOST_LANES].union(ailing[:MOST_LANES])
     paused: list[LaneShown] = []
     slow: list[LaneShown] = []
@@ -148,7 +150,7 @@ def _workers(told: Told, drainers: Sequence[Drainer]) -> Iterable[Need]:
 
 
 def _lost(told: Told) -> Iterable[Need]:
-    lost = sum(point.made - point.traced for point in told.points)
+    lost = sum(point.made - point.traced for point in told.points) + told.lost
     if lost > 0:
         yield Need(
             "bad",
@@ -166,8 +168,12 @@ def _letters(letters: Sequence[Letters], now: datetime) -> Iterable[Need]:
             "bad",
             f"{count(one.many)} dead in {one.queue}",
             f"{why} ({one.reason}, the last {ago} ago)",
-            links.letters(queue=one.queue),
+            links.letters(queue=one.queue, reason=one.reason, **_error(one.error)),
         )
+
+
+def _error(begins: str) -> dict[str, str]:
+    return {"error": begins} if begins.strip() else {}
 
 
 def _waiting(told: Told, drainers: Sequence[Drainer], *, is_shut: bool) -> Iterable[Need]:
@@ -220,14 +226,15 @@ def _stale(told: Told, now: datetime) -> Iterable[Need]:
 
 
 def _lanes(lanes: Lanes) -> Iterable[Need]:
-    for some, what in ((lanes.paused, "paused"), (lanes.slow, "failing")):
+    shown = ((lanes.paused, "paused", links.paused()), (lanes.slow, "failing", links.failing()))
+    for some, what, every in shown:
         if some:
             more = "+" if len(some) >= MOST_LANES else ""
             yield Need(
                 "warn",
                 f"{_lanes_are(len(some), more)} {what}",
                 f"{some[0].key}: {some[0].why}",
-                some[0].url if len(some) == 1 else links.lanes(**{what: "yes"}),
+                some[0].url if len(some) == 1 else every,
             )
 
 
@@ -248,7 +255,7 @@ def _endpoints() -> Iterable[Need]:
             if len(found) == 1
             else f"{len(found)}{more} endpoints are disabled",
             f"{host}: {why or 'by its owner'}",
-            links.changelist(Endpoint),
+            links.changelist(Endpoint, disabled="yes", deleted="no"),
         )
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from console import links, needs, pictures
 from console.charts import Chart
 from console.counting import OPEN
-from console.needs import Lanes, Need
+from console.needs import MOST_LANES, Lanes, LaneShown, Need
 from console.reading import Point, Span, Told, read, spans
 from console.spread import add_up
 from console.words import count, share
@@ -82,8 +82,7 @@ def build(*, span: str, user: Any = None, now: datetime | None = None) -> Overvi
     drainers = _alive(moment)
     letters = needs.letters()
     ended = add_up_by_queue(told.points)
-    busiest = add_up(point.busiest for point in told.points)
-    top = sorted(busiest.items(), key=lambda each: -each[1])[:BUSIEST]
+    top = sorted(told.busiest.items(), key=lambda each: -each[1])[:BUSIEST]
     wanted = {int(number) for number, _ in top} | lanes.tenants()
     names = dict(Tenant.objects.using(OPERATOR).filter(pk__in=wanted).values_list("pk", "slug"))
     return Overview(
@@ -94,8 +93,8 @@ def build(*, span: str, user: Any = None, now: datetime | None = None) -> Overvi
         tiles=_tiles(told, ended, lanes, drainers),
         depths=pictures.depths(told),
         charts=[pictures.ages(told), *pictures.flows(told)],
-        ended=_table(ended),
-        untraced=[each for point in told.points for each in _untraced(point)][:20],
+        ended=_table(ended, told),
+        untraced=_missing(told),
         busiest=_busy(top, names),
         lanes=lanes.named(names),
         drainers=drainers,
@@ -146,16 +145,16 @@ def _tiles(
         ),
         Tile(
             "Accounted for",
-            share(traced, made),
-            "#ended",
-            look="good" if traced == made else "bad",
-            note=f"of {count(made)} works accepted",
+            share(traced, made + told.lost),
+            "#ended" if traced == made and not told.lost else "#untraced",
+            look="good" if traced == made and not told.lost else "bad",
+            note=f"of {count(made)} works accepted" + _besides(told.lost),
         ),
-        Tile("Sign-ups ready", count(signed), links.works("onboarding", state="succeeded")),
+        Tile("Sign-ups ready", count(signed), links.ended("onboarding", "succeeded", told.ended)),
         Tile(
             "Deliveries arrived",
             share(sent.get("succeeded", 0), tried),
-            links.works("deliveries", state="succeeded"),
+            links.ended("deliveries", "succeeded", told.ended),
             note=f"of {count(tried)} that ended",
         ),
         Tile(
@@ -165,26 +164,41 @@ def _tiles(
             look="good" if drainers else "bad",
             note=f"{count(busy)} of {count(slots)} slots busy",
         ),
-        Tile(
-            "Lanes held back",
-            count(len(lanes.paused) + len(lanes.slow)),
-            links.lanes(),
-            look="warn" if lanes.paused or lanes.slow else "",
-            note=f"{len(lanes.paused)} paused, {len(lanes.slow)} slow or failing",
-        ),
+        _held_back("Lanes paused", lanes.paused, links.paused(), "by somebody, or a breaker"),
+        _held_back("Lanes failing", lanes.slow, links.failing(), "several times in a row"),
     ]
 
 
-def _table(ended: Mapping[str, Mapping[str, int]]) -> list[Ended]:
+def _held_back(name: str, some: Sequence[LaneShown], url: str, note: str) -> Tile:
+    more = "+" if len(some) >= MOST_LANES else ""
+    return Tile(name, f"{len(some)}{more}", url, look="warn" if some else "", note=note)
+
+
+def _besides(lost: int) -> str:
+    return f", and {count(lost)} older" if lost else ""
+
+
+def _table(ended: Mapping[str, Mapping[str, int]], told: Told) -> list[Ended]:
     states = ("succeeded", "cancelled", "discarded", "dead_letter")
     return [
         Ended(
             name,
             links.works(name),
-            [(count(one.get(state, 0)), links.works(name, state=state)) for state in states],
+            [(count(one.get(state, 0)), links.ended(name, state, told.ended)) for state in states],
         )
         for name, one in ended.items()
     ]
+
+
+def _missing(told: Told) -> list[dict[str, str]]:
+    """Those that nobody accounts for, the older ones first; each once."""
+    older = [
+        {"queue": name, "url": links.work(name, one["id"]), **one} for name, one in told.strays
+    ]
+    shown = {one["id"]: one for one in older}
+    for point in told.points:
+        shown |= {one["id"]: one for one in _untraced(point)}
+    return list(shown.values())[:20]
 
 
 def _untraced(point: Point) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from console import links
 from console.charts import Chart, Series, Values, draw
-from console.reading import Point, Told, highest
+from console.reading import TIMED, Point, Told, highest
 from console.spread import add_up, quantile
 from console.words import count, lasting, lasting_ms
 from jobs.registry import queues
@@ -13,12 +13,14 @@ from jobs.registry import queues
 LOOKS = (
     ("pending", ("pending",), "runnable"),
     ("in progress", ("processing",), "active"),
-    ("waiting", ("scheduled", "failed"), "waiting"),
+    ("scheduled", ("scheduled",), "waiting"),
+    ("to be retried", ("failed",), "series-5"),
     ("held", ("held",), "held"),
     ("unknown", ("unknown",), "unknown"),
     ("being undone", ("discarding",), "undone"),
     ("dead letter", ("dead_letter",), "dead"),
 )
+TURN = ("pending", "scheduled", "failed")  # What could run now, whether it was promoted or not.
 _SERIES = 6  # Colours of lines in console.css.
 
 
@@ -33,7 +35,7 @@ def ages(told: Told) -> Chart:
         Series(
             name,
             f"series-{1 + place % _SERIES}",
-            [highest(points, "oldest", ("pending", "failed")) for points in told.each(name)],
+            [highest(points, "oldest", TURN) for points in told.each(name)],
             links.works(name, state="pending"),
             now=_oldest(told, name),
         )
@@ -52,10 +54,9 @@ def ages(told: Told) -> Chart:
 
 def flows(told: Told) -> list[Chart]:
     """How many ended, and how long those took that succeeded: sign-ups, deliveries, messages."""
-    shown = {"onboarding": "Sign-ups", "deliveries": "Deliveries", "messages": "Messages"}
     return [
         chart
-        for name, title in shown.items()
+        for name, title in zip(TIMED, ("Sign-ups", "Deliveries", "Messages"), strict=True)
         if name in queues()
         for chart in (_ended(told, name, title), _took(told, name, title))
     ]
@@ -93,7 +94,7 @@ def _ended(told: Told, name: str, title: str) -> Chart:
     for state, look in shown:
         values = [_sum(points, state) for points in moments]
         if any(values) or state == "succeeded":
-            url = links.works(name, state=state)
+            url = links.ended(name, state, told.ended)
             label = state.replace("_", " ")
             series.append(Series(label, look, values, url, now=count(sum(values))))
     return draw(
@@ -118,6 +119,7 @@ def _took(told: Told, name: str, title: str) -> Chart:
                 f"p{share * 100:.0f}",
                 look,
                 [quantile(spread, share) for spread in spreads],
+                links.ended(name, "succeeded", told.ended),
                 now=lasting_ms(over_all) if over_all is not None else "—",
             )
         )
@@ -142,5 +144,5 @@ def _sum(points: Sequence[Point], state: str) -> float:
 
 def _oldest(told: Told, name: str) -> str:
     held = told.oldest.get(name, {})
-    age = max(held.get("pending", 0), held.get("failed", 0))
+    age = max(held.get(state, 0) for state in TURN)
     return lasting(age) if age else "none"

@@ -16,7 +16,8 @@ from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
-from console import counting
+from console import counting, losses
+from console.losses import Deleted
 from console.spread import add_up
 from jobs.registry import queues
 
@@ -27,6 +28,11 @@ AT_FIRST = HOUR  # What a new installation looks back.
 UNSOUND = 60  # Minutes with works that nobody accounts for, which are looked at again each time.
 _LOCK = 0x51_1F_0A_11  # Of pg_advisory_xact_lock: one rollup at a time.
 
+# A work that is gone was made all the same: `made` never falls, unless a service deleted works
+# since. What was missed before that stays missed.
+_MADE = """case when %(may_be_gone)s
+    then greatest(%(made)s, least(t.made, %(made)s + t.made - t.traced))
+    else greatest(%(made)s, t.made) end"""
 _WRITE = """
 insert into {table}
   (at, queue, depth, oldest, made, traced, untraced, ended, took, busiest)
@@ -34,17 +40,15 @@ values (%(at)s, %(queue)s, %(depth)s, %(oldest)s, %(made)s, %(traced)s, %(untrac
   %(took)s, %(busiest)s)
 on conflict (at, queue) do update set
   depth = coalesce(excluded.depth, t.depth), oldest = coalesce(excluded.oldest, t.oldest),
-  made = greatest(excluded.made, t.made), traced = excluded.traced,
+  made = {made}, traced = excluded.traced,
   untraced = excluded.untraced, ended = excluded.ended, took = excluded.took,
   busiest = excluded.busiest
-""".replace("{table}", "{table} as t")
-# A work that is gone was made all the same: `made` never falls.
+""".replace("{table}", "{table} as t").replace("{made}", _MADE)
 _LOOKED_AGAIN = """
-update console_minute set made = greatest(made, %(made)s), traced = %(traced)s,
-  untraced = %(untraced)s
+update console_minute t set made = {made}, traced = %(traced)s, untraced = %(untraced)s
 where at = %(at)s and queue = %(queue)s
-  and (made < %(made)s or traced <> %(traced)s or untraced <> %(untraced)s::jsonb)
-"""
+  and (made <> %(made)s or traced <> %(traced)s or untraced <> %(untraced)s::jsonb)
+""".replace("{made}", _MADE)
 _UNSOUND = """
 select distinct at from console_minute where at >= %s and traced < made order by at desc limit %s
 """
@@ -70,6 +74,7 @@ class Row:
     ended: dict[str, int] = field(default_factory=dict)
     took: dict[str, int] = field(default_factory=dict)
     busiest: dict[str, int] = field(default_factory=dict)
+    may_be_gone: bool = False  # Rows of it: a service deleted works since.
 
     def values(self) -> dict[str, Any]:
         """For the statements above."""
@@ -99,11 +104,14 @@ def roll_up(*, now: datetime | None = None) -> Rolled:
         if not cursor.fetchone()[0]:
             return Rolled(busy=True)
         minutes = _due(cursor, until)
-        _write(cursor, "console_minute", _counted(cursor, minutes))
-        again = _look_again(cursor, minutes)
+        deleted = losses.deleted(cursor, until)
+        rows = _counted(cursor, minutes)
+        forgotten = _forgotten(cursor, rows, minutes)
+        _write(cursor, "console_minute", rows, deleted)
+        again = _look_again(cursor, minutes, forgotten, deleted)
         hours = {floor(minute, HOUR) for minute in [*minutes, *again]}
         for hour in sorted(hours):
-            _write(cursor, "console_hour", _together(cursor, hour))
+            _write(cursor, "console_hour", _together(cursor, hour), deleted)
         return Rolled(len(minutes), len(again), len(hours), _prune(cursor, until))
 
 
@@ -133,7 +141,7 @@ def _counted(cursor: CursorWrapper, minutes: list[datetime]) -> list[Row]:
         return []
     rows = {(name, at): Row(at, name) for at in minutes for name in queues()}
     _count_flows(cursor, rows, minutes)
-    for made in counting.made(cursor, minutes, MINUTE):
+    for made in counting.made(cursor, minutes, MINUTE, losses.traced):
         row = rows[made.queue, made.at]
         row.made, row.traced, row.untraced = made.made, made.traced, made.lost
     lying: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in queues()}
@@ -163,7 +171,38 @@ def _count_flows(
         rows[name, at].busiest[str(tenant)] = works
 
 
-def _look_again(cursor: CursorWrapper, written: list[datetime]) -> list[datetime]:
+def _forgotten(cursor: CursorWrapper, rows: list[Row], written: list[datetime]) -> set[datetime]:
+    """Ask after what is open, however old; the minutes of it that are to be looked at again.
+
+    What was accepted in a minute that is looked at no more is counted on top, in the last row.
+    """
+    if not written:
+        return set()
+    found = losses.strays(cursor, deep=bool(_hours_ended(written)))
+    young = {floor(stray.at, MINUTE) for stray in found if stray.at >= written[-1] - DAY}
+    if young:
+        cursor.execute(_WRITTEN, [min(young), max(young) + MINUTE])
+        young &= {at for (at,) in cursor.fetchall()}
+    last = {row.queue: row for row in rows if row.at == written[-1]}
+    for stray in found:
+        if floor(stray.at, MINUTE) not in young | set(written):
+            row = last[stray.queue]
+            row.depth = {
+                **(row.depth or {}),
+                losses.LOST: (row.depth or {}).get(losses.LOST, 0) + 1,
+            }
+            if len(row.untraced) < counting.LISTED:
+                row.untraced = [*row.untraced, stray.told]
+    return young
+
+
+def _hours_ended(written: list[datetime]) -> set[datetime]:
+    return {floor(at, HOUR) for at in written if at + MINUTE == floor(at + MINUTE, HOUR)}
+
+
+def _look_again(
+    cursor: CursorWrapper, written: list[datetime], forgotten: set[datetime], deleted: Deleted
+) -> list[datetime]:
     """Ask after works that were accepted before: lost ones may be found, and others be lost.
 
     At an hour's end after all of that hour, and of the same hour a day ago; each time after those
@@ -172,15 +211,15 @@ def _look_again(cursor: CursorWrapper, written: list[datetime]) -> list[datetime
     if not written:
         return []
     cursor.execute(_UNSOUND, [written[-1] - DAY, UNSOUND])
-    again = {at for (at,) in cursor.fetchall()}
-    for hour in {floor(at, HOUR) for at in written if at + MINUTE == floor(at + MINUTE, HOUR)}:
+    again = forgotten | {at for (at,) in cursor.fetchall()}
+    for hour in _hours_ended(written):
         for begin in (hour, hour - DAY + HOUR):
             cursor.execute(_WRITTEN, [begin, begin + HOUR])
             again |= {at for (at,) in cursor.fetchall()}
     again -= set(written)
-    found = counting.made(cursor, sorted(again), MINUTE) if again else ()
+    found = counting.made(cursor, sorted(again), MINUTE, losses.traced) if again else ()
     rows = [Row(m.at, m.queue, None, None, m.made, m.traced, m.lost) for m in found]
-    cursor.executemany(_LOOKED_AGAIN, [row.values() for row in rows])
+    _put(cursor, _LOOKED_AGAIN, rows, deleted)
     return sorted(again)
 
 
@@ -193,7 +232,8 @@ def _together(cursor: CursorWrapper, hour: datetime) -> Iterable[Row]:
         row.depth = _highest(row.depth, _read(depth))
         row.oldest = _highest(row.oldest, _read(oldest))
         row.made, row.traced = row.made + made, row.traced + traced
-        row.untraced = [*row.untraced, *_read(untraced)][: counting.LISTED]
+        mine = [one for one in _read(untraced) if "since" not in one]
+        row.untraced = [*row.untraced, *mine][: counting.LISTED]
         row.ended = add_up([row.ended, _read(ended)])
         row.took = add_up([row.took, _read(took)])
         row.busiest = add_up([row.busiest, _read(busiest)])
@@ -216,8 +256,15 @@ def _read(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _write(cursor: CursorWrapper, table: str, rows: Iterable[Row]) -> None:
-    cursor.executemany(_WRITE.format(table=table), [row.values() for row in rows])
+def _write(cursor: CursorWrapper, table: str, rows: Iterable[Row], deleted: Deleted) -> None:
+    _put(cursor, _WRITE.format(table=table), rows, deleted)
+
+
+def _put(cursor: CursorWrapper, statement: str, rows: Iterable[Row], deleted: Deleted) -> None:
+    some = list(rows)
+    for row in some:
+        row.may_be_gone = deleted.may_be_gone(row.queue, row.at)
+    cursor.executemany(statement, [row.values() for row in some])
 
 
 def _prune(cursor: CursorWrapper, until: datetime) -> int:

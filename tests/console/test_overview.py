@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from console import counting, overview, rollup
+from console import counting, overview, reading, rollup
 from console.charts import Series, draw
 from console.models import Hour, Minute
 from console.reading import read
@@ -17,10 +17,12 @@ from console.spread import bucket
 from console.words import count, lasting, share
 from jobs.models import Drainer, Lane
 from jobs.registry import queue
-from tests.console.operators import job, letter, made, shown, signed_in
+from tests.console.operators import job, letter, made, shown, sign_up, signed_in
 from tests.console.test_roles import signed_in as signed_in_as
 from tests.console.test_rollup import put
 from tests.lifecycle.test_suspending import close, suspend
+from tests.webhooks.ears import listen
+from webhooks.models import Endpoint
 
 OPERATOR = "operator"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -119,8 +121,9 @@ def test_it_says_why_work_waits(worker):
 def test_works_of_suspended_tenants_are_named_apart(worker):
     tell(this_minute() - MINUTE, depth={"pending": 5, "withheld": 2}, oldest={"pending": 600})
     assert needs()["5 wait in deliveries"].endswith(" 2 are of suspended tenants.")
-    tell(this_minute(), depth={"pending": 2, "withheld": 2}, oldest={"pending": 0})
-    page_of = overview.build(span="1h", now=this_minute() + MINUTE)
+    Minute.objects.using(OPERATOR).all().delete()
+    tell(this_minute() - MINUTE, depth={"pending": 2, "withheld": 2}, oldest={"pending": 0})
+    page_of = overview.build(span="1h")
     assert page_of.needs == []
     [tile] = [tile for tile in page_of.tiles if tile.name == "Open work"]
     assert tile.value == "2"  # Each work once.
@@ -195,7 +198,7 @@ def test_what_nobody_accounts_for_is_not_rounded_away(worker):
 
 def test_what_is_accounted_for_reads_a_hundred(worker, clean, monkeypatch):
     # Of one queue: works of other tests lost what accounted for them.
-    monkeypatch.setattr(counting, "_served", lambda: [queue("parcels")])
+    monkeypatch.setattr(counting, "served", lambda: [queue("parcels")])
     clean.execute("delete from works_parcel")
     for state in ("pending", "scheduled", "failed", "held", "discarding"):
         put(clean, state, at=this_minute() - MINUTE)
@@ -219,6 +222,104 @@ def test_numbers_are_those_of_the_range(worker):
     assert [text for text, _ in of_week["deliveries"]] == ["196", "0", "0", "4"]
     html = page(signed_in(), "24h")
     assert re.search(r"p50 <b>(19|20|21)\d ms</b>", html)
+
+
+def rows_of(browser, url: str) -> int:
+    """How many rows a list shows, which must know each of its address's filters."""
+    answer = browser.get(url.replace("&amp;", "&"))
+    assert answer.status_code == 200, (url, answer.status_code)
+    return answer.content.decode().count('class="action-select"')
+
+
+def test_each_number_leads_to_just_its_rows(worker, tenant):
+    for error in ("HTTP 503: busy", "HTTP 503: busy", "no such host"):
+        letter(job(tenant, state="dead_letter", last_error=error), "jobs", error=error)
+    made(Lane, tenant_id=tenant.pk, key="a", operator_paused_until=now() + HOUR, failures=9)
+    made(Lane, tenant_id=tenant.pk, key="b", paused_until=now() + HOUR)
+    made(Lane, tenant_id=tenant.pk, key="over", paused_until=now() - HOUR)
+    for key in ("c", "d", "e"):
+        made(Lane, tenant_id=tenant.pk, key=key, failures=7, failing_since=now())
+    made(Lane, tenant_id=tenant.pk, key="once", failures=1, failing_since=now())
+    there, gone = (listen(tenant.ref) for _ in range(2))
+    for endpoint, deleted in ((there, None), (gone, now())):
+        Endpoint.objects.using(OPERATOR).filter(pk=endpoint.pk).update(
+            disabled_at=now(), disabled_reason="gone", deleted_at=deleted
+        )
+    tell(this_minute() - MINUTE, depth={"dead_letter": 3}, oldest={})
+    browser, built = signed_in(), overview.build(span="1h")
+    numbers = {need.what: need.url for need in built.needs if "disabled" not in need.what}
+    assert {what: rows_of(browser, url) for what, url in numbers.items()} == {
+        "2 dead in jobs": 2,
+        "1 dead in jobs": 1,
+        "2 lanes are paused": 2,
+        "3 lanes are failing": 3,
+    }
+    tiles = {tile.name: (tile.value, tile.url) for tile in built.tiles}
+    for name in ("Dead letters", "Lanes paused", "Lanes failing"):
+        value, url = tiles[name]
+        assert rows_of(browser, url) == int(value), name
+    [disabled] = [need for need in built.needs if "disabled" in need.what]
+    assert rows_of(browser, disabled.url) == int(disabled.what.split()[0])
+    there.delete(using=OPERATOR)
+
+
+def test_numbers_of_a_range_lead_to_what_ended_in_it(worker, tenant, other_tenant):
+    tell(this_minute() - MINUTE, took={str(bucket(200)): 98}, depth={}, oldest={})
+    soon, long_ago = now() - 30 * MINUTE, now() - 26 * HOUR
+    done = [
+        sign_up(whose, state="succeeded", finished_at=at)
+        for whose, at in ((tenant, soon), (other_tenant, long_ago))
+    ]
+    browser = signed_in()
+    for span, wanted in (("1h", 1), ("24h", 1), ("7d", 2), ("30d", 2)):
+        built = overview.build(span=span)
+        [tile] = [tile for tile in built.tiles if tile.name == "Sign-ups ready"]
+        html = browser.get(tile.url).content.decode()
+        assert sum(work.slug in html for work in done) == wanted, span
+        [took] = [chart for chart in built.charts if chart.id == "took-onboarding"]
+        assert {one.url for one in took.series} == {tile.url}
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_every_link_of_the_page_leads_somewhere(worker, tenant, span):
+    tell(
+        this_minute() - MINUTE,
+        depth={state.value: 3 for state in counting.OPEN},
+        oldest={state.value: 999 for state in counting.OPEN},
+        busiest={str(tenant.pk): 5},
+    )
+    letter(job(tenant, state="dead_letter"), "jobs")
+    made(Lane, tenant_id=tenant.pk, key="a", failures=7, failing_since=now())
+    browser = signed_in()
+    html = page(browser, span).partition('<div id="overview"')[2]
+    links = set(re.findall(r'href="(/console/[^"#]+)"', html.partition("<footer")[0]))
+    assert len(links) > 20
+    for link in links:
+        assert browser.get(link.replace("&amp;", "&")).status_code == 200, link
+
+
+@pytest.mark.parametrize(("span", "bars"), [("7d", 84), ("30d", 120)])
+def test_a_long_range_reads_a_row_for_each_bar_and_queue(worker, clean, monkeypatch, span, bars):
+    clean.execute(
+        "insert into console_hour (at, queue, depth, oldest, made, traced, untraced, ended, took,"
+        " busiest) select at, queue, '{\"pending\": 3}', '{\"pending\": 60}', 10, 10, '[]',"
+        " '{\"succeeded\": 10}', '{\"20\": 10}', '{\"1\": 10}'"
+        " from generate_series(date_trunc('hour', now()) - interval '40 days', now(), '1 hour') at,"
+        " unnest(array['deliveries', 'jobs']) queue"
+    )
+    read_rows = []
+    fold = reading._folded
+    monkeypatch.setattr(reading, "_folded", lambda row: read_rows.append(row) or fold(row))
+    told = read(span, now())
+    assert len(told.moments) == bars
+    assert len(read_rows) <= 2 * bars
+    hours = (now() - told.moments[0]) // HOUR + 1
+    assert sum(point.made for point in told.points) == 20 * hours
+    assert told.busiest == {"1": 20 * hours}
+    of = [point for point in told.points if point.queue == "deliveries"]
+    assert sum(point.ended["succeeded"] for point in of) == 10 * hours
+    assert sum(point.took["20"] for point in of) == 10 * hours
+    assert {(p.depth["pending"], p.oldest["pending"]) for p in of} == {(3, 60)}
 
 
 def test_busy_tenants_and_workers_are_named(worker, tenant):
