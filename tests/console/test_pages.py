@@ -293,7 +293,6 @@ def test_a_page_that_is_none_leads_back(console, key):
 # ---- In a real browser ----
 
 
-@pytest.mark.thorough
 @pytest.mark.browser
 def test_no_stored_script_runs_and_the_command_can_be_copied(web, delivery):
     from playwright.sync_api import sync_playwright
