@@ -15,7 +15,7 @@ from jobs.errors import LeaseLost
 from jobs.registry import queue
 from jobs.steps import Claim
 
-# The operator is in no tenant's context: it names the tenant itself.
+# Operator and owner are in no tenant's context: they name the tenant themselves.
 _AS_OPERATOR = """
 select exists (
   select 1 from {table} w where w.id = %s and w.lease = %s and w.tenant_id = %s
@@ -34,7 +34,7 @@ def hold(claim: Claim, *, using: str = DEFAULT_DB_ALIAS) -> None:
     table = queue(claim.queue).table
     statement = f"select slipway.hold_{table}(%s, %s)"
     values: list[UUID | int] = [claim.id, claim.lease]
-    if using == "operator":
+    if using != DEFAULT_DB_ALIAS:
         statement = _AS_OPERATOR.format(table=table)
         values.append(claim.tenant_id)
     with connections[using].cursor() as cursor:

@@ -9,7 +9,7 @@ from psycopg import sql
 from lifecycle.errors import MoveFailed
 from lifecycle.moving import shapes
 from lifecycle.moving.shapes import Shape
-from lifecycle.moving.way import OWNER, Way, briefly, fenced, option, require_home
+from lifecycle.moving.way import OWNER, Way, briefly, fence, fenced, option, require_home
 from tenants import schemas
 from tenants.context import POOL
 
@@ -19,13 +19,18 @@ _MARK = "select obj_description(oid, 'pg_namespace') from pg_namespace where nsp
 def make(way: Way) -> None:
     """The new home's tables, empty of the tenant. May be run again after it was killed anywhere.
 
-    Raises MoveFailed when the schema is somebody else's.
+    Raises MoveFailed when the schema is somebody else's, and LeaseLost.
     """
     empty(way)
     if way.target == POOL:
         return
+    with fenced(way):
+        pass
+    # Not held meanwhile: it may take a minute, in transactions of its own. What one who lost the
+    # lease makes here destroys nothing, has no mark, and goes when the next one makes it.
     schemas.ensure_schema(way.target)
-    with connections[OWNER].cursor() as cursor:
+    with transaction.atomic(using=OWNER), connections[OWNER].cursor() as cursor:
+        fence(way, using=OWNER)
         statement = sql.SQL("comment on schema {} is {}")
         cursor.execute(statement.format(sql.Identifier(way.target), sql.Literal(way.mark)))
 
@@ -42,7 +47,7 @@ def empty(way: Way) -> None:
 def drop(way: Way, *, at_home: str) -> None:
     """Drop the tenant's own schema, while the tenant is at home elsewhere.
 
-    Raises MoveFailed when it is not, and when the schema carries another owner's mark.
+    Raises MoveFailed when it is not, and when the schema carries another owner's mark; LeaseLost.
     """
     with (
         briefly(),
@@ -50,6 +55,7 @@ def drop(way: Way, *, at_home: str) -> None:
         connections[OWNER].cursor() as cursor,
     ):
         cursor.execute("set local lock_timeout = '2s'")
+        fence(way, using=OWNER)
         require_home(cursor, way, at_home)
         cursor.execute(_MARK, [way.own])
         row = cursor.fetchone()

@@ -78,7 +78,7 @@ def _way(claim: Claim) -> Way | None:
 
 
 def _prepare(way: Way) -> float:
-    capture.disarm(way.tenant_id)
+    capture.disarm(way)
     homes.make(way)
     with fenced(way) as cursor:
         found = shapes.read_both(cursor, way.source, way.target)
@@ -192,7 +192,7 @@ def _keep(way: Way) -> float:
 
 
 def _clear(way: Way) -> float:
-    capture.disarm(way.tenant_id)
+    capture.disarm(way)
     began_at = time.monotonic()
     if homes.clear_some(way):
         with fenced(way):

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from lifecycle.errors import MoveDelayed, MoveFailed
 from lifecycle.models import Phase
-from lifecycle.moving import checking, copying
+from lifecycle.moving import capture, checking, copying
 from lifecycle.moving.shapes import Shape
 from lifecycle.moving.way import OPERATOR, OWNER, Way, briefly, fenced
 from onboarding.models import PendingOnboarding, ProvisionedResource
@@ -32,6 +32,10 @@ MANY = 20_000  # Rows: more are compared by what was written since they were com
 _PATIENCE = (1.0, 2.0, 4.0, 8.0)  # Seconds to wait for writers, try by try.
 
 
+class _Unarmed(MoveDelayed):
+    """Nothing would refuse those who entered the old home before the switch."""
+
+
 def switch(way: Way, shapes: Sequence[Shape], reach: copying.Reach) -> None:
     """Move the tenant. Raises MoveDelayed when writers hold it up, MoveFailed, LeaseLost."""
     began_at = time.monotonic()
@@ -41,6 +45,8 @@ def switch(way: Way, shapes: Sequence[Shape], reach: copying.Reach) -> None:
             changes = copying.catch_up(cursor, way, shapes, reach)
             checks = _compared(cursor, way, shapes)
             _carry_sequences_on(cursor, way, shapes)
+            if not capture.is_armed(cursor, way, shapes):
+                raise _Unarmed("Triggers in the old home are gone: it begins anew.")
             _lead(way)
             way.write(
                 phase=Phase.KEEP,
@@ -51,8 +57,9 @@ def switch(way: Way, shapes: Sequence[Shape], reach: copying.Reach) -> None:
                 error="",
             )
     except MoveDelayed as delay:
+        phase = Phase.PREPARE if isinstance(delay, _Unarmed) else Phase.SWITCH
         with fenced(way):  # It cost writers as much.
-            way.write(refused_ms=_refused_since(began_at), error=str(delay))
+            way.write(refused_ms=_refused_since(began_at), error=str(delay), phase=phase)
         raise
     services.forget(way.tenant_id, door=Door())
 

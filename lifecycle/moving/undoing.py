@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from django.db.models.functions import Now
 
+from jobs.errors import LeaseLost
 from jobs.models import Job
 from jobs.services import enqueue
 from jobs.states import State
@@ -23,10 +24,13 @@ _GIVEN_UP = (State.DISCARDED, State.CANCELLED)
 
 
 def halt(way: Way, *, why: str) -> None:
-    """Take the triggers and the copy away; the move's job begins anew if it is replayed."""
+    """Take the triggers and the copy away; the move's job begins anew if it is replayed.
+
+    Raises MoveDelayed, and LeaseLost when the move is in other hands by now.
+    """
     with fenced(way):
         way.write(phase=Phase.PREPARE, error=why[:500], place=None, table="")
-    capture.disarm(way.tenant_id)
+    capture.disarm(way)
     with suppress(MoveFailed):  # What is in the way is not ours, or lived in.
         homes.empty(way)
 
@@ -50,7 +54,7 @@ def abandon(way: Way) -> None:
 
 def end(*, tenant_id: int) -> None:
     """Before a tenant is purged: no trigger refuses what is to be deleted."""
-    capture.disarm(tenant_id)
+    capture.disarm_for_good(tenant_id)
     rows = PlanMove.objects.using(OPERATOR).filter(tenant_id=tenant_id, finished_at=None)
     rows.update(abandoned_at=Now(), finished_at=Now())
 
@@ -63,8 +67,9 @@ def tend() -> int:
     touched = 0
     for move, state in _left():
         way = Way(move, Tenant.objects.using(OPERATOR).filter(pk=move.tenant_id).first())
-        _tend(way, state)
-        touched += 1
+        with suppress(LeaseLost):  # Replayed just now.
+            _tend(way, state)
+            touched += 1
     return touched
 
 

@@ -11,7 +11,9 @@ from django.db import OperationalError, connections, transaction
 from psycopg import sql
 
 from config.ids import format_id
+from jobs.errors import LeaseLost
 from jobs.fence import hold
+from jobs.states import State
 from jobs.steps import Claim
 from lifecycle.errors import MoveDelayed, MoveFailed
 from lifecycle.models import PlanMove
@@ -23,6 +25,16 @@ from tenants.states import Home
 OPERATOR = "operator"
 OWNER = "owner"
 
+# In a move's job, as `undoing.state_of_job` finds it: nobody goes on with it.
+NOBODYS = frozenset({State.DEAD_LETTER, State.DISCARDED, State.CANCELLED})
+_NEWEST_JOB = """
+select state from jobs_job where kind = 'tenants.move' and tenant_id = %s and id >= %s
+order by id desc limit 1 for share
+"""
+_NOT_MOVED = """
+select from lifecycle_planmove where id = %s and moved_at is null and finished_at is null for share
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -30,7 +42,7 @@ class Way:
 
     move: PlanMove
     tenant: Tenant | None  # None: it is gone, and what is left of the move is undone.
-    claim: Claim | None = None  # None: nobody's job; what was given up is undone.
+    claim: Claim | None = None  # None: nobody's job; what was not moved is undone.
 
     @property
     def tenant_id(self) -> int:
@@ -85,8 +97,7 @@ def fenced(way: Way) -> Iterator[Any]:
     Raises LeaseLost.
     """
     with transaction.atomic(using=OPERATOR), connections[OPERATOR].cursor() as cursor:
-        if way.claim is not None:
-            hold(way.claim, using=OPERATOR)
+        fence(way, using=OPERATOR)
         yield cursor
 
 
@@ -98,9 +109,26 @@ def snapshot(way: Way) -> Iterator[Any]:
     """
     with transaction.atomic(using=OPERATOR), connections[OPERATOR].cursor() as cursor:
         cursor.execute("set transaction isolation level repeatable read")
-        if way.claim is not None:
-            hold(way.claim, using=OPERATOR)
+        fence(way, using=OPERATOR)
         yield cursor
+
+
+def fence(way: Way, *, using: str) -> None:
+    """Keep the move in these hands until the transaction on `using` ends; comes first in it.
+
+    With a claim they are those of whoever has its lease. Without one, nobody's: its job is dead,
+    was given up or is gone, and cannot be replayed meanwhile; and the tenant has not moved.
+    Raises LeaseLost.
+    """
+    if way.claim is not None:
+        hold(way.claim, using=using)
+        return
+    with connections[using].cursor() as cursor:
+        cursor.execute(_NEWEST_JOB, [way.tenant_id, way.move.pk])
+        job = cursor.fetchone()
+        cursor.execute(_NOT_MOVED, [way.move.pk])
+        if (job is not None and job[0] not in NOBODYS) or cursor.fetchone() is None:
+            raise LeaseLost
 
 
 def require_home(cursor: Any, way: Way, home: str) -> None:

@@ -1,6 +1,6 @@
 -- While a tenant moves, a trigger on each of its tables in the old home notes which rows are written
--- there, and refuses writes while it is being switched, and for ever after. lifecycle.moving.capture
--- makes the triggers, for that tenant's rows alone.
+-- there, and refuses writes while it is being switched, and the tenant's own for ever after.
+-- lifecycle.moving.capture makes the triggers, for that tenant's rows alone.
 
 -- Arguments: the move's id; the tenant's number; the columns of the table's primary key.
 --
@@ -28,6 +28,13 @@ begin
         return null;  -- The move is over, and the trigger about to go.
     end if;
     if moved then
+        -- Whoever looks past row-level security by the name of a schema, a data migration or a change
+        -- of keys, finds what was left, and may write it: nobody reads it, and it is about to go.
+        if coalesce(current_setting('slipway.tenant', true), '') = '' and exists (
+            select from pg_roles where rolname = session_user and (rolbypassrls or rolsuper)
+        ) then
+            return null;
+        end if;
         raise exception 'Tenant % has moved to another home.', tenant using errcode = 'SW001';
     end if;
     -- Of an update that changes the key itself, both.
