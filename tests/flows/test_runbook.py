@@ -64,6 +64,8 @@ class Operator:
             "BACKUP": str(directory / "slipway.dump"),
             "POSTGRES_SUPERUSER_URL": self.postgres.superuser_conninfo(),
             "SLIPWAY_SUPERUSER_URL": self.postgres.superuser_conninfo("slipway"),
+            "BEFORE_SUPERUSER_URL": self.postgres.superuser_conninfo("slipway_before"),
+            "PERSON": "mary@example.com",
             "RESTORED_SUPERUSER_URL": self.postgres.superuser_conninfo("slipway_restored"),
         }
 
@@ -122,6 +124,7 @@ def settle(operator: Operator) -> None:
     slug = accepted["tenant"]["slug"]
     caller = Caller(operator.running, stranger.platform_key, **{"Slipway-Tenant": slug})
     made = caller.post("/endpoints", url="https://hooks.example.com/", event_types=["a.b"])
+    operator.run('manage.py operators add "$PERSON" --role viewer --reason "to be erased one day"')
     operator.variables |= {
         "KEY": stranger.platform_key,
         "TENANT": slug,
