@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 
+from config.admin.acting import ROW
 from config.admin.acts import Asked, standing
 from console import operators
 from console.errors import AlreadyOperator, LastAdministrator, MembersAddress, UnknownOperator
@@ -254,11 +255,12 @@ def test_giving_up_a_sign_up_by_its_dead_letter_takes_the_permission_to_undo(ten
     browser.post("/console/login/?next=/console/", username=made.user.email, password=made.password)
     path = "/console/jobs/deadletter/act/discard/"
     for each, resolved in ((of_sign_up, ""), (of_job, "discarded")):
-        page = browser.get(f"{path}?id={each.pk}")
+        page = browser.get("/console/password_change/")
         seen_as = f"{each.pk}={standing(each)}"
         token = csrf_token(page.content.decode())
         fields = {"csrfmiddlewaretoken": token, "reason": "why", "seen": seen_as}
-        browser.client.post(f"{path}?id={each.pk}", fields, headers=browser.headers)
+        answer = browser.client.post(f"{path}?{ROW}={each.pk}", fields, headers=browser.headers)
+        assert answer.status_code == 302
         each.refresh_from_db(using="operator")
         assert (each.resolution or "") == resolved
     act = next(act for act in DeadLetterAdmin.acts if act.name == "discard")
