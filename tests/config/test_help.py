@@ -8,13 +8,14 @@ from django.conf import settings
 from django.core.management import get_commands, load_command_class
 
 ROOMS = {
-    "config", "tenants", "jobs", "webhooks", "onboarding", "customers", "lifecycle", "console",
+    "config", "tenants", "jobs", "webhooks", "onboarding", "customers", "campaigns", "lifecycle",
+    "console",
 }  # fmt: skip
 OURS = sorted(name for name, app in get_commands().items() if app in ROOMS)
 
 
 def test_all_of_them_are_looked_at():
-    assert {"up", "prepare", "migrate", "replay", "webhooks", "tenants"} <= set(OURS)
+    assert {"up", "prepare", "migrate", "replay", "webhooks", "tenants", "sandbox"} <= set(OURS)
     assert set(settings.SHARED_APPS) | set(settings.TENANT_APPS) >= ROOMS - {"config"}
 
 
