@@ -6,6 +6,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpRequest
+from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -52,8 +53,13 @@ class ExportAdmin(ReadOnlyAdmin):
     list_display = ("made", "whose", "actor", "rows", "size", "finished_at", "archive")
     hidden = ("file",)
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """With the link for those alone whom it does not refuse."""
+        return [name for name in self.list_display if name != "archive" or _may_take(request)]
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*super().get_fields(request, obj), "archive"]
+        more = ["archive"] if _may_take(request) else []
+        return [*super().get_fields(request, obj), *more]
 
     @admin.display(description="archive")
     def archive(self, row: Export) -> SafeString | str:
@@ -65,19 +71,21 @@ class ExportAdmin(ReadOnlyAdmin):
         file = path("<uuid:pk>/file/", self.admin_site.admin_view(self.file), name="archive_file")
         return [file, *super().get_urls()]
 
-    def file(self, request: HttpRequest, pk: UUID) -> FileResponse:
+    def file(self, request: HttpRequest, pk: UUID) -> FileResponse | TemplateResponse:
         """The archive. Who took it away is recorded."""
-        if not request.user.has_perm("console.export"):
+        if not _may_take(request):
             raise PermissionDenied
         found = Export.objects.filter(pk=pk, finished_at__isnull=False, erased_at=None).first()
         tenant = Tenant.objects.filter(pk=found.tenant_id).first() if found else None
-        name = exporting.file_of(found) if found else None
-        if found is None or tenant is None or name is None:
+        if found is None or tenant is None:
             raise Http404
         try:
+            if (name := exporting.file_of(found)) is None:  # Not this archive's: nobody's.
+                raise FileNotFoundError
             file = files.storage().open(name)
         except FileNotFoundError:
-            raise Http404 from None
+            context = {**self.admin_site.each_context(request), "opts": self.opts}
+            return TemplateResponse(request, "console/no_file.html", context, status=404)
         with as_app():
             actor = f"operator:{request.user.pk}"
             exporting.record_written(tenant, actor=actor, reason="From the console.")
@@ -88,6 +96,10 @@ class ExportAdmin(ReadOnlyAdmin):
             content_type="application/zip",
             headers={"Cache-Control": "no-store"},
         )
+
+
+def _may_take(request: HttpRequest) -> bool:
+    return bool(request.user.has_perm("console.export"))
 
 
 @admin.register(Closure)

@@ -7,8 +7,10 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from console.models import Bulk
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Replay
 from jobs.states import State
+from lifecycle.models import Closure, Export, PlanMove
 from onboarding.models import PendingOnboarding, ProvisionedResource
 from tenants import audit
 from tenants.routers import as_operator
@@ -42,7 +44,7 @@ def asked(browser: Browser, path: str) -> list[str]:
     return [query["sql"] for query in captured]
 
 
-def made(model, **columns):
+def made(model, /, **columns):
     """A row as it stands, past all services."""
     row = model(**columns)
     row.save(using=OPERATOR, force_insert=True)
@@ -120,7 +122,27 @@ def everything(tenant) -> dict[str, object]:
         "tenants/auditentry": entry,
         "tenants/tenant": tenant,
     }
-    return rows | people(tenant)
+    return rows | people(tenant) | lives(tenant)
+
+
+def lives(tenant) -> dict[str, object]:
+    """What happened to a tenant after its sign-up, and what was begun in bulk."""
+    said = {"tenant_id": tenant.pk, "actor": "system:test", "reason": "to see it"}
+    now = timezone.now()
+    move = {"plan_before": "free", "plan_after": "free", "home_before": "pooled"}
+    return {
+        "lifecycle/planmove": made(PlanMove, **said, **move, home_after="pooled", finished_at=now),
+        "lifecycle/export": made(Export, **said, file="exports/gone.zip", finished_at=now),
+        "lifecycle/closure": made(Closure, **said, closes_at=now, finished_at=now),
+        "console/bulk": made(
+            Bulk,
+            model="jobs.job",
+            act="replay",
+            user_id=make_user(tenant).pk,
+            reason="all",
+            total=1,
+        ),
+    }
 
 
 def people(tenant) -> dict[str, object]:

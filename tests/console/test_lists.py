@@ -16,7 +16,9 @@ from tests.conftest import create_tenant
 from tests.console.acting import Signed
 from tests.console.operators import OPERATOR, asked, everything, shown, signed_in
 
-OURS = {"config", "tenants", "jobs", "webhooks", "onboarding", "campaigns"}
+OURS = {
+    "config", "tenants", "jobs", "webhooks", "onboarding", "campaigns", "lifecycle", "console",
+}  # fmt: skip
 LISTS = sorted(
     f"{model._meta.app_label}/{model._meta.model_name}"
     for model, of in admin.site._registry.items()
@@ -141,3 +143,19 @@ def test_a_viewer_who_asks_after_what_is_hidden_is_told_so_and_sees_no_row(viewe
         assert "a filter that this list does not have" in answer.content.decode()
     assert answer.status_code == 400
     assert "/change/" not in answer.content.decode().partition('id="content-main"')[2]
+
+
+def test_an_archive_is_offered_to_those_alone_who_may_take_it(viewer, rows):
+    row = rows["lifecycle/export"]
+    url = f"/console/lifecycle/export/{row.pk}"
+    for page in ("/console/lifecycle/export/", f"{url}/change/"):
+        assert "Download" not in viewer.html(page)
+        assert "Download" in Signed("administrator").html(page)
+    assert viewer.get(f"/console/lifecycle/export/{row.pk}/file/").status_code == 403
+
+
+def test_an_archive_whose_file_is_gone_is_said_to_be(rows):
+    url = f"/console/lifecycle/export/{rows['lifecycle/export'].pk}/file/"
+    answer = Signed("administrator").get(url)
+    assert answer.status_code == 404
+    assert "not in the storage any more" in answer.content.decode()
