@@ -1,10 +1,10 @@
-"""The page of an act in bulk: how far it is, whether it is stuck; it shows itself anew."""
+"""The page of an act in bulk: how far it is, whether it is stuck; its panel keeps itself fresh."""
 
 from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 from config.admin.acts import Act, Asked
 from config.admin.reading import ReadOnlyAdmin
@@ -15,7 +15,7 @@ from jobs.acts import REFUSALS
 from jobs.services import OPERATOR
 from tenants.models import User
 
-EVERY = 2  # Seconds between two looks, as the browser takes them without any script.
+EVERY = 2  # Seconds between two looks at one that goes on (static/console/refresh.js).
 
 
 def _stop(row: Bulk, asked: Asked) -> None:
@@ -77,13 +77,8 @@ class BulkAdmin(ReadOnlyAdmin):
 
     def panels(self, request: HttpRequest, row: Bulk) -> list[Panel]:
         is_stuck = bool(bulk.stuck([row]))
-        shown = {"bulk": row, "stuck": is_stuck, "passed": row.done + row.skipped}
+        every = EVERY if row.finished_at is None and not is_stuck else 0
+        shown = {
+            "bulk": row, "stuck": is_stuck, "passed": row.done + row.skipped, "every": every,
+        }  # fmt: skip
         return [Panel("Progress", "console/bulk.html", shown)]
-
-    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        answer = super().change_view(request, *args, **kwargs)
-        context = getattr(answer, "context_data", None) or {}
-        row = context.get("original")
-        if isinstance(row, Bulk) and row.finished_at is None:
-            answer.headers["Refresh"] = str(EVERY)
-        return answer
