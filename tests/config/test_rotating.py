@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from io import StringIO
 from uuid import uuid4
@@ -25,9 +23,7 @@ from tenants.models import AuditEntry, Tenant
 from tenants.postgres import token
 from tenants.postgres.keys import drop_context_keys, install_context_key
 from tenants.rings import CannotRotate, Stage, Unfinished
-from tests.conftest import ROOT, child_environment
 from tests.people import Browser, host_of, make_user
-from tests.upping import wait
 from webhooks import rings as stored_rings
 from webhooks import secrets
 from webhooks.models import Endpoint
@@ -148,36 +144,6 @@ def test_a_key_that_still_opens_something_is_not_dropped_even_at_once(kept, use,
     ring.turn(**BY)
     assert use(ring.finish(**BY, now=True)).after == Stage.SETTLED
     assert stored_rings.count_by_key()[None] == 0
-
-
-@pytest.mark.thorough
-def test_killed_while_it_carries_over_it_loses_nothing_and_is_called_again(
-    tenant, kept, use, settings
-):
-    with tenant_context(tenant):
-        Source.objects.bulk_create(
-            Source(name=uuid4().hex, url="https://a.test/", headers=secrets.encrypt('{"x": "d"}'))
-            for _ in range(1200)
-        )
-    total = stored_rings.count_by_key().total()
-    turned_twice("stored", use)
-    keys = {"STORED_SECRET_KEYS": ",".join(settings.STORED_SECRET_KEYS)}
-    command = [sys.executable, "manage.py", "rotate-keys", "stored", "--reason", "a drill"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=child_environment() | keys, stdout=subprocess.DEVNULL
-    )
-    wait(lambda: stored_rings.count_by_key()[0] > 0 or process.poll() is not None, 60)
-    process.kill()
-    process.wait()
-    between = stored_rings.count_by_key()
-    assert between[0] > 0 and between[1] > 0  # noqa: PT018 - In the middle.
-    assert (between[None], between.total()) == (0, total)
-    with pytest.raises(Unfinished):
-        rings.ring("stored").finish(**BY, now=True)
-    subprocess.run(
-        command, cwd=ROOT, env=child_environment() | keys, check=True, capture_output=True
-    )
-    assert stored_rings.count_by_key() == {0: total}
 
 
 @pytest.mark.parametrize("step", ["accept", "use", "drop"])

@@ -16,15 +16,21 @@ import pytest
 import requests
 from django.db import connections
 
+from customers.models import Source
+from tenants import rings
 from tenants.context import tenant_context
 from tenants.postgres import token
 from tenants.postgres.keys import drop_context_keys, install_context_key
+from tenants.rings import Unfinished
+from tests.config.test_rotating import BY, kept, turned_twice, use
 from tests.conftest import ROOT, child_environment
 from tests.people import PASSWORD, host_of, make_user, tenant_key
 from tests.upping import wait
+from webhooks import rings as stored_rings
 from webhooks import secrets
 from webhooks.models import Endpoint
 
+__all__ = ["kept", "use"]  # Fixtures.
 pytestmark = pytest.mark.thorough
 PLACES = 2
 
@@ -207,3 +213,32 @@ def test_no_request_fails_and_nobody_is_signed_out(deployment, ring):
     served = deployment.served
     wait(lambda: deployment.served > served + 10, 30)
     assert deployment.failures == []
+
+
+def test_killed_while_it_carries_over_it_loses_nothing_and_is_called_again(
+    tenant, kept, use, settings
+):
+    with tenant_context(tenant):
+        Source.objects.bulk_create(
+            Source(name=uuid4().hex, url="https://a.test/", headers=secrets.encrypt('{"x": "d"}'))
+            for _ in range(1200)
+        )
+    total = stored_rings.count_by_key().total()
+    turned_twice("stored", use)
+    keys = {"STORED_SECRET_KEYS": ",".join(settings.STORED_SECRET_KEYS)}
+    command = [sys.executable, "manage.py", "rotate-keys", "stored", "--reason", "a drill"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=child_environment() | keys, stdout=subprocess.DEVNULL
+    )
+    wait(lambda: stored_rings.count_by_key()[0] > 0 or process.poll() is not None, 60)
+    process.kill()
+    process.wait()
+    between = stored_rings.count_by_key()
+    assert between[0] > 0 and between[1] > 0  # noqa: PT018 - In the middle.
+    assert (between[None], between.total()) == (0, total)
+    with pytest.raises(Unfinished):
+        rings.ring("stored").finish(**BY, now=True)
+    subprocess.run(
+        command, cwd=ROOT, env=child_environment() | keys, check=True, capture_output=True
+    )
+    assert stored_rings.count_by_key() == {0: total}
