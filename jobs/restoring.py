@@ -58,6 +58,10 @@ select setval('jobs_lease_seq',
     greatest((select last_value from jobs_lease_seq), %(known)s) + {room}),
   setval('jobs_drainer_id_seq', (select last_value from jobs_drainer_id_seq) + {room})
 """
+# Tenants made since have files under their numbers: who signs up now is to draw none of these.
+_BEYOND = """
+select max(nextval('public.tenants_tenant_id_seq')) from generate_series(1, {room})
+"""
 _KNOWN = "select coalesce(max(lease), 0) from jobs_drainer"
 _SHUT = """
 update jobs_gate set held_since = clock_timestamp(), held_why = %s
@@ -177,13 +181,17 @@ def _stop(**given: Any) -> dict[str, int]:
 
 
 def _open(found: Restored, *, since: datetime, actor: str, reason: str) -> None:
-    """Let drainers claim, under leases and numbers that nobody bears who was there before."""
+    """Let drainers claim, under leases and numbers that nobody bears who was there before.
+
+    Nor does a new tenant get the number of one whom the database has forgotten.
+    """
     with transaction.atomic(using=OPERATOR):
         gate = Gate.objects.using(OPERATOR).select_for_update().get(pk=GATE)
         known = max(gate.lease, gate.remembered, int(_ask(_KNOWN, {})[0][0]))
         if gate.lineage is not None:
             known = max(known, recalled(gate.lineage))
         _ask(_ABOVE.format(room=ROOM), {"known": known})
+        _ask(_BEYOND.format(room=ROOM), {})
         _run(_OPEN, [_cluster()])
         audit.record(
             actor=actor,

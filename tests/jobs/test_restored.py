@@ -344,6 +344,14 @@ def test_with_an_open_gate_it_marks_all_the_same(past):
     assert row().held_since is None
 
 
+def test_who_signs_up_afterwards_gets_no_number_of_a_forgotten_tenant(gated):
+    drawn = "select nextval('public.tenants_tenant_id_seq')"
+    [(before,)] = gated.sql(drawn)
+    restoring.release(since=MOMENT, actor="a", reason="r")
+    [(after,)] = gated.sql(drawn)
+    assert after > before + restoring.ROOM
+
+
 def test_jobs_are_simply_done_again(gated):
     job = at(gated, Job, BEFORE, kind="act", args={"act": "succeed"})
     gated.run(gate.shut(gated.connection, why="a test", remembered=0))
