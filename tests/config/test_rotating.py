@@ -125,10 +125,11 @@ def test_every_stored_secret_is_encrypted_by_the_new_key_in_both_homes(kept, use
     assert ring.turn(**BY, tell=told.append).carried == sum(told) == before[0]
     use(ring.finish(**BY))
     assert len(settings.STORED_SECRET_KEYS) == 1
-    assert stored_rings.count_by_key() == {0: before[0]}
+    assert stored_rings.count_by_key() == before
 
 
 def test_a_key_that_still_opens_something_is_not_dropped_even_at_once(kept, use, settings):
+    unread = stored_rings.count_by_key()[None]  # By what other tests left.
     ring = turned_twice("stored", use)
     new, old = settings.STORED_SECRET_KEYS
     target = f"key:stored:{ring.fingerprint(old)}"
@@ -143,7 +144,7 @@ def test_a_key_that_still_opens_something_is_not_dropped_even_at_once(kept, use,
     assert dropped.count() == before
     ring.turn(**BY)
     assert use(ring.finish(**BY, now=True)).after == Stage.SETTLED
-    assert stored_rings.count_by_key()[None] == 0
+    assert stored_rings.count_by_key()[None] == unread
 
 
 @pytest.mark.parametrize("step", ["accept", "use", "drop"])

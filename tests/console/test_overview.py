@@ -388,7 +388,7 @@ def test_lanes_are_found_by_their_indexes(clean):
         " select 9000000 + n, 'crowd:' || n, case when mod(n, 500) = 0 then 5 else 0 end,"
         " case when mod(n, 500) = 0 then now() end,"
         " case when mod(n, 700) = 0 then now() + interval '1 hour' end"
-        " from generate_series(1, 20000) n"
+        " from generate_series(1, 80000) n"
     )
     clean.execute("analyze jobs_lane")
     with CaptureQueriesContext(connections[OPERATOR]) as asked:

@@ -103,7 +103,7 @@ def test_forty_tenants_on_one_dead_host_do_not_keep_fifty_others_waiting(
         began = time.monotonic()
         publish(hooks, bystanders)
         until(lambda: all_told(bystanders), 20)
-        assert theirs.filter(state="processing").count() <= 10  # A quarter of the slots.
-        if dead == "never answers":
+        if dead == "never answers":  # Those that are refused have ended, and wait to be settled.
+            assert theirs.filter(state="processing").count() <= 10  # A quarter of the slots.
             windows = 1 + (time.monotonic() - began) // SLOW
             assert theirs.exclude(state="pending").count() <= 10 * (windows + 1)
