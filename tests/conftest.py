@@ -46,8 +46,12 @@ SCHEMA = (
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two for each core: half of a test's time is waiting for servers and processes."""
-    return min(8, 2 * (os.cpu_count() or 1))
+    """Two for each core: half of a test's time is waiting for servers and processes.
+
+    One for each where the tests start whole systems of processes, which take the cores themselves.
+    """
+    each = 1 if os.environ.get("SLIPWAY_TESTS") == "thorough" else 2
+    return min(8, each * (os.cpu_count() or 1))
 
 
 # Whole files that `make thorough` runs, and `make test` does not: kills, outages, whole rebuilds.
