@@ -42,7 +42,8 @@ bench: $(DEV) ## Measure against the budgets: ratios from one run.
 
 chaos: $(DEV) ## The slow tests that kill, freeze and cut off real processes.
 	@SLIPWAY_CHAOS=long exec $(BIN)/python -m pytest tests/chaos tests/jobs/test_machine.py \
-	    tests/jobs/test_replaying.py tests/test_odd_input.py tests/onboarding/test_kills.py $(ARGS)
+	    tests/jobs/test_replaying.py tests/test_odd_input.py tests/onboarding/test_kills.py \
+	    tests/config/test_rotating_live.py tests/flows/test_runbook.py $(ARGS)
 
 openapi: $(RUN) ## Write docs/openapi.json, unless it would break callers (ARGS=--breaking).
 	@exec $(BIN)/python manage.py openapi $(ARGS)

@@ -31,7 +31,12 @@ from webhooks import secrets
 from webhooks.models import Endpoint
 
 __all__ = ["kept", "use"]  # Fixtures.
-pytestmark = pytest.mark.thorough
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(
+        os.environ.get("SLIPWAY_CHAOS") != "long", reason="takes minutes: `make chaos` runs it"
+    ),
+]
 PLACES = 2
 
 

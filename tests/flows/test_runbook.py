@@ -22,6 +22,9 @@ from tests.flows.test_webhooks import Caller
 from tests.upping import ROOT, Up, end, free_ports, left_behind, wait
 
 pytestmark = pytest.mark.thorough
+LONG = pytest.mark.skipif(
+    os.environ.get("SLIPWAY_CHAOS") != "long", reason="takes minutes: `make chaos` runs it"
+)
 
 PAGE = ROOT / "docs" / "operations.md"
 # Exit codes by which a command says how things are, and not that it failed.
@@ -161,6 +164,7 @@ def test_its_commands_do_what_the_page_says(operator, title):
     assert all(said.values()) or title == "Upgrade, and roll back"
 
 
+@LONG
 def test_redis_is_lost_and_found_again(operator):
     operator.valkey.kill()
     assert requests.get(f"{operator.variables['PUBLIC_URL']}/readyz", timeout=10).status_code == 200
@@ -170,6 +174,7 @@ def test_redis_is_lost_and_found_again(operator):
     assert "It answers in" in said["manage.py doctor --only redis --only beat"]
 
 
+@LONG
 def test_keys_are_replaced(operator):
     before = (operator.running.state / "secrets.env").read_text()
     said = operator.follow("Keys are to be replaced")
@@ -183,6 +188,7 @@ def test_keys_are_replaced(operator):
     operator.follow("A webhook endpoint that fails")
 
 
+@LONG
 def test_a_backup_is_restored(operator):
     operator.follow("Back up")
     operator.variables["SINCE"] = datetime.now(UTC).isoformat()
