@@ -118,7 +118,10 @@ def test_after_a_restore_drainers_wait_and_nobody_is_written_to_twice(scene, tmp
     assert looked["held"]
     assert accepted(scene) == before
     code, said = manage(scene, *given, "--reason", "a drill", "--yes")
-    assert (code, json.loads(said)["marked"]) == (0, looked["marked"])
+    assert (code, json.loads(said)["marked"].keys()) == (0, looked["marked"].keys())
+    # Or a drainer has closed, meanwhile, what the dead one held: that is unknown by now, too.
+    doubted = "select count(*) from campaigns_message where state = 'unknown'"
+    assert scene.ask(doubted)[0][0] >= looked["marked"]["messages"]
 
     going = "select count(*) from campaigns_message where state not in %s"
     ends = "('succeeded', 'dead_letter', 'cancelled', 'unknown')"
