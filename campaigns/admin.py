@@ -32,8 +32,8 @@ from config.admin.reading import ReadOnlyAdmin
 from config.admin.seeking import Related, Searches
 from config.admin.showing import Panel, link, list_link, mark
 from config.ids import format_id
-from jobs import panels
-from jobs.admin import LaneAdmin, WorkAdmin
+from jobs import panels, seeking
+from jobs.admin import WorkAdmin
 from jobs.models import Lane
 from jobs.states import State
 from tenants.admin import AuditEntryAdmin
@@ -176,7 +176,7 @@ def _tenant_of(row: TenantOwned) -> int:
     return int(row.tenant_id or 0)  # It has one: the column is not null.
 
 
-LaneAdmin.called |= {"campaign": Campaign, "account": ProviderAccount}
+seeking.CALLED |= {"campaign": Campaign, "account": ProviderAccount}
 AuditEntryAdmin.spelled.append(
     lambda uuid: [
         *(f"{word}_{uuid}" for word in ("cmp", "acc", "seg", "tpl")),

@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from campaigns.counting import TALLY
+from campaigns.repeating import REPLAYABLE_IF, UNREPLAYABLE
 from campaigns.states import AccountStatus, CampaignState, OnUnknown
 from config.ids import uuid7
 from jobs.models import NEWEST, Work, standing
@@ -290,19 +291,8 @@ left join public.campaigns_provideraccount a on a.tenant_id = c.tenant_id and a.
     never_twice = True
     # What failed may be tried again; of what is unknown its tenant says so (campaigns.unknown).
     replayable = (State.DEAD_LETTER, State.UNKNOWN)
-    # Nothing more of a cancelled campaign, past send_until tests alone, and nothing to the erased.
-    replayable_if = """
-w.phone <> '' and not exists (select from public.campaigns_campaign c
-  where c.tenant_id = w.tenant_id and c.id = w.campaign_id
-    and (c.state = 'cancelled' or not w.test and c.send_until <= now()))
-"""
-    unreplayable: ClassVar[Mapping[str, str]] = {
-        "erased": "w.phone = ''",
-        "too_late": """exists (select from public.campaigns_campaign c
-  where c.tenant_id = w.tenant_id and c.id = w.campaign_id
-    and c.state <> 'cancelled' and c.send_until <= now())""",
-        "campaign_cancelled": "true",
-    }
+    replayable_if = REPLAYABLE_IF
+    unreplayable = UNREPLAYABLE
     tally = TALLY
 
     campaign = models.ForeignKey(
@@ -322,7 +312,8 @@ w.phone <> '' and not exists (select from public.campaigns_campaign c
 
     class Meta(Work.Meta):
         abstract = False
-        constraints = [  # Nobody is written to twice by one campaign.
+        constraints = [
+            # Nobody is written to twice by one campaign.
             models.UniqueConstraint(
                 fields=["tenant", "campaign", "phone"],
                 name="message_once",

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import BooleanField, ExpressionWrapper, F, Model, OuterRef, Q, Subquery
+from django.db.models import F, Q
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -22,10 +22,10 @@ from config.admin.filters import (
 )
 from config.admin.paging import NEWEST, Walk, Wish
 from config.admin.reading import ReadOnlyAdmin
-from config.admin.seeking import Searches, Sought, of_host, uuid_in
+from config.admin.seeking import Searches, uuid_in
 from config.admin.showing import Panel, mark, moment, visible
 from config.admin.trying import tried
-from jobs import acts, keeping, panels, registry
+from jobs import acts, keeping, panels, registry, seeking
 from jobs.models import LANE_PAUSED, Attempt, DeadLetter, Drainer, Job, Lane, Replay, Work
 from jobs.states import State
 from tenants.admin import AuditEntryAdmin, TenantAdmin
@@ -107,6 +107,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     )
 
     list_reads = ("error",)
+    searches = Searches(prefix="att", own=seeking.tries_of, hosted=seeking.sent_to, errors="error")
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
@@ -166,14 +167,6 @@ class AttemptAdmin(ReadOnlyAdmin):
         ]
 
 
-AttemptAdmin.searches = Searches(
-    prefix="att",
-    own=lambda uuid: _tries_of(uuid),
-    hosted=lambda host: _sent_to(host),
-    errors="error",
-)
-
-
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
     list_display = ("since", "queue", "work", "whose", "because", "said", "resolved", "resolved_by")
@@ -189,8 +182,8 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     hidden = ("request", "response", "attempts")
     searches = Searches(
         prefix="dl",
-        own=lambda uuid: _letters_of(uuid),
-        hosted=lambda host: _sent_to(host),
+        own=seeking.letters_of,
+        hosted=seeking.sent_to,
         errors="error",
     )
     walks = (
@@ -307,11 +300,7 @@ class LaneAdmin(ReadOnlyAdmin):
         Walk(("failing",), (NEWEST,), only={"failing": frozenset({"yes", "often"})}),
         Walk(("lane",), (NEWEST,)),  # One: by its tenant and its key.
     )
-    searches = Searches(
-        own=lambda uuid: _lanes_of(uuid), named=lambda text: _lane_called(text), texts=("key",)
-    )
-    # What lanes are called after: the word in their keys → the model of what they lead to.
-    called: ClassVar[dict[str, type[Model]]] = {}
+    searches = Searches(own=seeking.lanes_of, named=seeking.lane_called, texts=("key",))
 
     @admin.display(description="held back")
     def held_back(self, lane: Lane) -> str:
@@ -378,77 +367,6 @@ def _kept(letter: DeadLetter) -> Panel:
     return showing.table("Kept attempts", columns, rows, note="Of days that are no longer kept.")
 
 
-def _owner_of(work_id: UUID) -> tuple[str, int] | None:
-    """The queue and the tenant of a work, by its id: a look-up in each queue."""
-    for name, of in registry.queues().items():
-        rows = of.model._default_manager.filter(pk=work_id)
-        tenant_id = rows.values_list("tenant_id", flat=True).first()
-        if tenant_id is not None:
-            return name, int(tenant_id)
-    return None
-
-
-def _tries_of(uuid: UUID) -> Sought | None:
-    found = _owner_of(uuid)
-    if found is None:
-        return None
-    queue, tenant_id = found
-    work = Wish("work", "work_id", uuid, also=Q(queue=queue, tenant_id=tenant_id))
-    return Sought((work,), f"The tries of the work {uuid} of {queue}.")
-
-
-def _letters_of(uuid: UUID) -> Sought | None:
-    found = _owner_of(uuid)
-    if found is None:
-        return None
-    queue, tenant_id = found
-    work = Wish("work", "work_id", uuid, also=Q(queue=queue, tenant_id=tenant_id))
-    return Sought((work,), f"Letters of {uuid} of {queue}.")
-
-
-def _lanes_of(uuid: UUID) -> Sought | None:
-    """The lane that is called after what it leads to, whose tenant is known."""
-    for word, model in LaneAdmin.called.items():
-        rows = model._default_manager.filter(pk=uuid)
-        tenant_id = rows.values_list("tenant_id", flat=True).first()
-        if tenant_id is not None:
-            return _lane(f"{word}:{uuid}", int(tenant_id))
-    return None
-
-
-def _lane_called(key: str) -> Sought | None:
-    """A lane by its key, where that says whose it is; others are looked for."""
-    word, _, said = key.partition(":")
-    if word in LaneAdmin.called and (uuid := uuid_in(said)) is not None:
-        return _lanes_of(uuid)
-    if word in {"jobs", "onboarding"} and said.isdecimal() and len(said) < 19:
-        return _lane(key, int(said))
-    return None
-
-
-def _lane(key: str, tenant_id: int) -> Sought:
-    return Sought((Wish("lane", "key", key, also=Q(tenant_id=tenant_id)),), f"The lane {key}.")
-
-
-def _sent_to(host: str) -> Q:
-    """That a row's work goes to a host: told by the work, for each row that is looked at.
-
-    As a scalar, which is asked for by key: of an EXISTS all works of the host might be read.
-    """
-    found = NONE
-    for name, of in registry.queues().items():
-        if of.model.destination is None:
-            continue
-        goes_there = ExpressionWrapper(of_host(of.model.destination, host), BooleanField())
-        works = of.model._default_manager.filter(pk=OuterRef("work_id"))
-        found |= Q(Subquery(works.values(goes=goes_there)[:1]), queue=name)
-    return found
-
-
-def _audited(uuid: UUID) -> list[str]:
-    return [f"{name}:{uuid}" for name in (*registry.queues(), "replay")]
-
-
 # What operators may do.
 JobAdmin.also(*acts.of_works("jobs", Job))
 DeadLetterAdmin.also(*acts.LETTERS)
@@ -456,4 +374,4 @@ LaneAdmin.also(*acts.LANES)
 ReplayAdmin.also(*acts.REPLAYS)
 TenantAdmin.also(*acts.of_lanes(lambda tenant: (f"jobs:{tenant.pk}", tenant.pk), "its jobs"))
 TenantAdmin.shows(lambda tenant: panels.of_tenant(tenant.pk))
-AuditEntryAdmin.spelled.append(_audited)
+AuditEntryAdmin.spelled.append(seeking.audited)

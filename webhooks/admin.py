@@ -14,8 +14,8 @@ from config.admin.reading import ReadOnlyAdmin
 from config.admin.seeking import Related, Searches
 from config.admin.showing import Panel, link, mark, moment
 from config.ids import format_id
-from jobs import panels
-from jobs.admin import LaneAdmin, WorkAdmin
+from jobs import panels, seeking
+from jobs.admin import WorkAdmin
 from jobs.models import Lane
 from jobs.states import State
 from tenants.admin import AuditEntryAdmin
@@ -182,7 +182,7 @@ def _endpoint_of(lane: str) -> UUID | None:
         return None
 
 
-LaneAdmin.called["endpoint"] = Endpoint
+seeking.CALLED["endpoint"] = Endpoint
 AuditEntryAdmin.spelled.append(lambda uuid: [f"ep_{uuid}", f"evt_{uuid}", f"lane:endpoint:{uuid}"])
 
 # What operators may do.

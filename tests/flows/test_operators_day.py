@@ -183,72 +183,96 @@ def consoles(running: Up, *roles: str) -> Iterator[list[Console]]:
 
 def test_what_is_stuck_is_found_understood_put_right_and_kept_in_the_audit_trail(running, receiver):
     trouble = Trouble(running, receiver, "Harbour Supplies", 2)
+    first, second = (one["id"].removeprefix("dlv_") for one in trouble.deliveries())
     with consoles(running, "operator") as [console]:
-        # From the overview to the letter, and why.
-        assert "dead in deliveries" in console.text()
-        need = console.page.locator(".needs li", has_text="HTTP 503")
-        need.locator("a", has_text="dead in deliveries").click()
-        assert urlsplit(console.page.url).path == "/console/jobs/deadletter/"
-        first, second = (one["id"].removeprefix("dlv_") for one in trouble.deliveries())
-        rows = console.page.locator("#result_list tbody tr")
-        assert rows.filter(has_text=trouble.slug).count() == 2
-        rows.filter(has_text=first).locator("th a").click()
-        assert "HTTP 503" in console.text()
-        letter = console.page.url
-        console.go("#1", ".timeline")
-        request, response = console.page.locator(".exchange .side").all_inner_texts()
-        assert "order.paid" in request
-        assert "webhook-id" in request
-        assert response.startswith("Response\n\n503\n")
-        assert hostile("body") in response
-
-        # The cause is put right; what died of it is replayed, and arrives.
-        receiver.works = True
+        letter = find(console, trouble, first)
+        understand(console)
+        receiver.works = True  # The cause is put right.
         before = len(receiver.heard)
-        console.open(letter)
-        console.page.locator(".acts a.act-replay").click()
-        sample = console.page.locator(".act-sample").inner_text()
-        assert first in sample
-        assert "<" not in sample  # Links are shown whole.
-        console.open(letter)
-        assert "replayed" in console.do("replay", "they fixed their server")
-        work = f"/console/webhooks/delivery/{first}/change/"
-        wait(lambda: "succeeded" in state(console, work), 60)
+        replay(console, letter, first)
         assert len(receiver.heard) == before + 1
         assert trouble.states() == ["succeeded", "dead_letter"]
-        console.go("#2", ".timeline")
-        assert "\n200\n" in console.page.locator(".exchange .side").nth(1).inner_text()
+        give_up(console, trouble, second)
+        pause_and_suspend(console, trouble)
+        check_trail(console, trouble)
 
-        # The other is given up, its lane rests, and then the whole tenant.
-        letters = f"/console/jobs/deadletter/?resolved=no&queue=deliveries&tenant={trouble.slug}"
-        console.open(letters)
-        assert rows.count() == 1
-        rows.filter(has_text=second).locator("th a").click()
-        assert "discarded" in console.do("discard", "nobody wants it any more")
-        wait(lambda: trouble.states() == ["succeeded", "discarded"], 60)  # Undone by the worker.
-        assert "None" in console.open(letters)
 
-        endpoint = trouble.endpoint["id"].removeprefix("ep_")
-        console.open(f"/console/webhooks/endpoint/{endpoint}/change/")
-        console.do("pause-lane", "their migration; ticket 4711")
-        assert "their migration; ticket 4711" in console.open("/console/")
-        console.go(f"endpoint:{endpoint}", "#overview")
-        assert "their migration; ticket 4711" in console.text()
+def letters(console: Console):
+    """The rows of a list."""
+    return console.page.locator("#result_list tbody tr")
 
-        console.go(trouble.slug)
-        console.do("suspend", "they do not pay")
-        assert "suspended" in console.text()
 
-        trail = console.open(f"/console/tenants/auditentry/?tenant={trouble.slug}")
-        for action, reason in (
-            ("work.replayed", "they fixed their server"),
-            ("work.discarded", "nobody wants it any more"),
-            ("lane.paused", "their migration; ticket 4711"),
-            ("tenant.suspended", "they do not pay"),
-        ):
-            row = console.page.locator("#result_list tbody tr", has_text=reason).first
-            assert action in row.inner_text(), trail
-            assert "operator:" in row.inner_text(), trail
+def find(console: Console, trouble: Trouble, work: str) -> str:
+    """From the overview to a work's dead letter: its address."""
+    assert "dead in deliveries" in console.text()
+    need = console.page.locator(".needs li", has_text="HTTP 503")
+    need.locator("a", has_text="dead in deliveries").click()
+    assert urlsplit(console.page.url).path == "/console/jobs/deadletter/"
+    assert letters(console).filter(has_text=trouble.slug).count() == 2
+    letters(console).filter(has_text=work).locator("th a").click()
+    assert "HTTP 503" in console.text()
+    return console.page.url
+
+
+def understand(console: Console) -> None:
+    """What was asked and answered, side by side."""
+    console.go("#1", ".timeline")
+    request, response = console.page.locator(".exchange .side").all_inner_texts()
+    assert "order.paid" in request
+    assert "webhook-id" in request
+    assert response.startswith("Response\n\n503\n")
+    assert hostile("body") in response
+
+
+def replay(console: Console, letter: str, work: str) -> None:
+    """Looked at first, then done; it is seen to arrive."""
+    console.open(letter)
+    console.page.locator(".acts a.act-replay").click()
+    sample = console.page.locator(".act-sample").inner_text()
+    assert work in sample
+    assert "<" not in sample  # Links are shown whole.
+    console.open(letter)
+    assert "replayed" in console.do("replay", "they fixed their server")
+    page = f"/console/webhooks/delivery/{work}/change/"
+    wait(lambda: "succeeded" in state(console, page), 60)
+    console.go("#2", ".timeline")
+    assert "\n200\n" in console.page.locator(".exchange .side").nth(1).inner_text()
+
+
+def give_up(console: Console, trouble: Trouble, work: str) -> None:
+    its = f"/console/jobs/deadletter/?resolved=no&queue=deliveries&tenant={trouble.slug}"
+    console.open(its)
+    assert letters(console).count() == 1
+    letters(console).filter(has_text=work).locator("th a").click()
+    assert "discarded" in console.do("discard", "nobody wants it any more")
+    wait(lambda: trouble.states() == ["succeeded", "discarded"], 60)  # Undone by the worker.
+    assert "None" in console.open(its)
+
+
+def pause_and_suspend(console: Console, trouble: Trouble) -> None:
+    """Its lane rests, as the overview says then; and then the whole tenant."""
+    endpoint = trouble.endpoint["id"].removeprefix("ep_")
+    console.open(f"/console/webhooks/endpoint/{endpoint}/change/")
+    console.do("pause-lane", "their migration; ticket 4711")
+    assert "their migration; ticket 4711" in console.open("/console/")
+    console.go(f"endpoint:{endpoint}", "#overview")
+    assert "their migration; ticket 4711" in console.text()
+    console.go(trouble.slug)
+    console.do("suspend", "they do not pay")
+    assert "suspended" in console.text()
+
+
+def check_trail(console: Console, trouble: Trouble) -> None:
+    trail = console.open(f"/console/tenants/auditentry/?tenant={trouble.slug}")
+    for action, reason in (
+        ("work.replayed", "they fixed their server"),
+        ("work.discarded", "nobody wants it any more"),
+        ("lane.paused", "their migration; ticket 4711"),
+        ("tenant.suspended", "they do not pay"),
+    ):
+        row = console.page.locator("#result_list tbody tr", has_text=reason).first
+        assert action in row.inner_text(), trail
+        assert "operator:" in row.inner_text(), trail
 
 
 def state(console: Console, path: str) -> str:
