@@ -103,7 +103,10 @@ def look_at_beat() -> Iterator[Finding]:
         if now - (at or when.get(ran.SINCE, now)) > patience:
             ago = "never" if at is None else f"{timedelta(seconds=round(now - at))} ago"
             late.append(f"{name} ({ago})")
-    if not when:
+    soonest = min(_patience(entry["schedule"]) for entry in settings.SLIPWAY["BEAT"].values())
+    if not when and now - ran.redis_started_at() < soonest:
+        yield ok("Redis was just started: no periodic task is late yet.")
+    elif not when:
         yield fail(
             "No periodic task has run since Redis was started.",
             "Start one `beat` process; is there a worker? Its log says why tasks fail.",

@@ -30,3 +30,10 @@ def when() -> dict[str, float]:
     """Task → Unix seconds, and SINCE. Raises redis.RedisError."""
     found: dict[bytes, bytes] = client(timeout=2.0).hgetall(KEY)  # type: ignore[assignment]
     return {name.decode(): float(at) for name, at in found.items()}
+
+
+def redis_started_at() -> float:
+    """Since when Redis could be told anything, in Unix seconds. Raises redis.RedisError."""
+    asked = client(timeout=2.0)
+    uptime = asked.info("server")["uptime_in_seconds"]
+    return float(asked.time()[0]) - float(uptime)

@@ -275,9 +275,16 @@ def test_a_redis_that_may_forget_anything_is_named():
     client().config_set("maxmemory-policy", before)
 
 
-def test_tasks_that_did_not_run_in_time_are_named(settings):
+def test_that_no_periodic_task_ever_ran_is_a_failure_once_one_should_have(monkeypatch):
     client().delete(ran.KEY)
+    started_at = ran.redis_started_at()
+    for later, level in ((60, Level.OK), (600, Level.FAIL)):
+        monkeypatch.setattr("config.examining.time.time", lambda at=started_at + later: at)
+        assert look("beat").level == level
     assert "No periodic task has run" in failing("beat")
+
+
+def test_tasks_that_did_not_run_in_time_are_named(settings):
     now = time.time()
     tasks = {entry["task"]: now for entry in settings.SLIPWAY["BEAT"].values()}
     client().hset(ran.KEY, mapping=tasks | {"webhooks.tend": now - 600})
