@@ -6,7 +6,7 @@
   its name has (webhooks.lookups: resolved once, and connected to exactly these), and each socket
   before it connects and after. Proxies, netrc, cookies and redirects do not exist here.
 - One deadline covers all of it, the name's lookup and a body that drips included. Headers are
-  bounded; of the body 64 KiB are read, counted after decompression.
+  bounded, interim answers (1xx) counted; of the body 64 KiB are read, counted after decompression.
 - One call is at most one POST. aiohttp repeats idempotent methods on a stale connection, never
   this one; a connection whose answer was not read to its end is not used again.
 
@@ -20,7 +20,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,7 +40,8 @@ from aiohttp import (
     ServerDisconnectedError,
     TCPConnector,
 )
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from webhooks.addresses import Policy, policy
 from webhooks.answers import Answer, Body, CallFailed, Kind, kept_headers
@@ -52,6 +53,7 @@ CONNECT_TIMEOUT = 3.0  # Seconds for the name, the connection and TLS together.
 KEEP_ALIVE = 4.0
 HEADER_MOST = 8190  # Bytes of a status line or of one header.
 HEADERS_MOST = 100
+INTERIM_MOST = 16  # Answers with 1xx before the one that counts (RFC 9110, 15.2, sets no bound).
 
 # An answer's text is for a log: identity spares both sides the packing.
 HEADERS = {"User-Agent": "Slipway", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -73,6 +75,7 @@ _OURS = frozenset(
 
 
 _BREAKS = re.compile(r"[\r\n\0]")
+_INTERIM = "Too many interim answers"
 
 
 class _Trip:
@@ -96,6 +99,26 @@ class _Trip:
 _trip: ContextVar[_Trip] = ContextVar("trip")
 
 
+class _Handler(ResponseHandler):
+    """One connection's reader, which ends a flood of interim answers.
+
+    aiohttp reads past any number of them without once letting go of the loop, which all other
+    calls share.
+    """
+
+    _interim = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        code = data[0].code
+        self._interim = self._interim + 1 if 100 <= code < 200 else 0
+        if self._interim <= INTERIM_MOST:
+            super().feed_data(data, size)
+        elif self._interim == INTERIM_MOST + 1:
+            self.set_exception(HttpProcessingError(message=_INTERIM))
+            if self.transport:
+                self.transport.close()
+
+
 class _Connector(TCPConnector):
     """A pool of connections, each of which is looked at before and after it is made."""
 
@@ -107,6 +130,8 @@ class _Connector(TCPConnector):
             keepalive_timeout=KEEP_ALIVE,
             socket_factory=_guarded_socket,
         )
+        handler: type[ResponseHandler] = _Handler
+        self._factory = partial(handler, loop=self._loop)
 
     async def connect(self, req: Any, traces: Any, timeout: ClientTimeout) -> Any:
         connection = await super().connect(req, traces, timeout)
@@ -298,6 +323,8 @@ def _told(error: Exception, where: Destination) -> tuple[Kind, str]:
             return Kind.UNREACHABLE, f"{host} cannot be reached at port {where.port}."
         case ClientResponseError() if _is_too_large(error):
             return Kind.HEADERS_TOO_LARGE, f"The headers of {host}'s answer are too large."
+        case ClientResponseError(message=message) if message == _INTERIM:
+            return Kind.PROTOCOL, f"{host} sent more than {INTERIM_MOST} interim answers (1xx)."
         case ClientResponseError():
             return Kind.PROTOCOL, f"What {host} answered is not HTTP."
         case ServerDisconnectedError():

@@ -1,5 +1,6 @@
 """Campaigns at the sandbox, made past all services, and drainers that send their messages."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from tenants.context import tenant_context
 from tests.jobs.conftest import withdraw_everything
 
 KEY = "sandbox-key-that-nobody-may-see"
+NUMBERS = itertools.count()  # Of the customers made: each has a telephone of its own.
 OPERATOR = "operator"
 
 
@@ -146,7 +148,7 @@ class Post:
         return message
 
     def _customer(self, n: int) -> Customer:
-        phone = f"+49301{uuid4().int % 10**7:07}"
+        phone = f"+49301{next(NUMBERS):07}"
         return Customer(name=f"Ada {n}", phone=phone, consent="given")
 
     def _message(self, campaign: Campaign, customer: Customer | None, **columns: Any) -> Message:

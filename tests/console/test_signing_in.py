@@ -37,7 +37,7 @@ class Client(Browser):
 
     def __init__(self, address: str | None = None) -> None:
         super().__init__()
-        self.client.defaults["REMOTE_ADDR"] = address or f"10.{uuid.uuid4().int % 250}.0.1"
+        self.client.defaults["REMOTE_ADDR"] = address or "10.{}.{}.{}".format(*uuid.uuid4().bytes)
 
     def sign_in(self, email: str, password: str = PASSWORD):
         return self.post(LOGIN, username=email, password=password)

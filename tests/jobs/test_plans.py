@@ -30,7 +30,7 @@ def crowd(django_db_blocker):
             connection.execute(f"vacuum analyze {table}")
         yield connection
         for table in CROWDED:
-            connection.execute(f"delete from {table} where tenant_id >= 9000000")
+            connection.execute(f"delete from {table} where tenant_id between 9000000 and 9999999")
             connection.execute(f"vacuum analyze {table}")
 
 
@@ -44,14 +44,16 @@ insert into webhooks_event (id, tenant_id, type, created_at, fingerprint)
   select overlay(md5('e' || n) placing '7' from 13)::uuid, 9000000 + mod(n, %(tenants)s), 'a.b',
     now(), '' from generate_series(1, %(works)s) n;
 insert into webhooks_payload (event_id, tenant_id, created_at, data)
-  select id, tenant_id, created_at, '{}' from webhooks_event where tenant_id >= 9000000;
+  select id, tenant_id, created_at, '{}' from webhooks_event
+  where tenant_id between 9000000 and 9999999;
 insert into webhooks_delivery (id, tenant_id, lane, max_attempts, state, due_at, event_id,
     endpoint_id, host, seq)
   select gen_random_uuid(), e.tenant_id, 'crowd:' || e.tenant_id - 9000000, 3,
     (array['pending', 'pending', 'scheduled', 'succeeded'])[1 + mod(row_number() over (), 4)],
     now() + interval '1 day', e.id, p.id, p.host,
     case when p.ordered then row_number() over () end
-  from webhooks_event e join webhooks_endpoint p using (tenant_id) where tenant_id >= 9000000;
+  from webhooks_event e join webhooks_endpoint p using (tenant_id)
+  where tenant_id between 9000000 and 9999999;
 insert into jobs_lane (tenant_id, key, rate)
   select 9000000 + n, 'crowd:' || n, 5 from generate_series(0, %(tenants)s - 1) n;
 """
@@ -72,7 +74,7 @@ def deliveries(crowd):
         crowd.execute(f"vacuum analyze {table}")
     yield
     for table in DELIVERED:
-        crowd.execute(f"delete from {table} where tenant_id >= 9000000")
+        crowd.execute(f"delete from {table} where tenant_id between 9000000 and 9999999")
         crowd.execute(f"vacuum analyze {table}")
 
 

@@ -57,7 +57,7 @@ def answers(url: str) -> bool:
 
 
 def listen(stream: str, accepted, *, client: str | None = None, **headers: str):
-    address = client or f"203.0.113.{uuid4().int % 200}"
+    address = client or "198.18.{}.{}".format(*uuid4().bytes)
     return requests.get(
         f"{stream}/v1/onboard/{accepted.json()['request_id']}/events",
         headers={"X-Forwarded-For": address, **headers}, stream=True, timeout=20,

@@ -194,7 +194,7 @@ def within(seconds, call, *arguments, **options) -> CallFailed:
     return error
 
 
-@pytest.mark.parametrize("behaviour", ["hang", "half-open", "drip-headers", "interim-flood"])
+@pytest.mark.parametrize("behaviour", ["hang", "half-open", "drip-headers"])
 def test_it_stops_what_never_answers(receiver, behaviour):
     inbox = receiver.new(behaviour)
     error = within(1.5, refused, inbox.url, timeout=0.4)
@@ -202,6 +202,15 @@ def test_it_stops_what_never_answers(receiver, behaviour):
     assert error.sent
     assert error.answer is None
     assert len(inbox.seen) == 1
+
+
+def test_interim_answers_without_end_are_cut_off(receiver):
+    """They would keep the loop, which all calls share, from everything else."""
+    inbox = receiver.new("interim-flood")
+    error = refused(inbox.url, timeout=30)
+    assert (error.kind, error.sent) == (Kind.PROTOCOL, True)
+    assert str(error) == "127.0.0.1 sent more than 16 interim answers (1xx)."
+    assert post(receiver.new("status", *[103] * 16, 200).url).status == 200
 
 
 def test_it_stops_a_body_that_drips_and_tells_what_had_come(receiver):
