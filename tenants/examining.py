@@ -18,6 +18,7 @@ from tenants.context_ring import CONTEXT
 from tenants.files import storage
 from tenants.rls import Grant
 from tenants.roles import APP, ATTRIBUTES, OPERATOR, OWNER
+from tenants.schemas import tenant_labels
 
 ROLES = {"default": APP, "operator": OPERATOR, "owner": OWNER}
 URLS = {
@@ -135,7 +136,7 @@ def look_at_isolation() -> Iterator[Finding]:
 def look_at_migrations() -> Iterator[Finding]:
     """Of public, the pool and each dedicated schema."""
     loader = MigrationLoader(None, ignore_no_migrations=True)
-    tenants = {apps.get_app_config(name.rpartition(".")[2]).label for name in settings.TENANT_APPS}
+    tenants = set(tenant_labels())
     wanted = set(loader.disk_migrations)
     of_homes = {key for key in wanted if key[0] in tenants}
     behind = 0

@@ -6,8 +6,11 @@ Everything here runs on the owner's alias; the app role may use a schema but nev
 import re
 from collections.abc import Iterable
 
+from django.apps import apps
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
+from django.db.migrations.loader import MigrationLoader
 from psycopg import sql
 
 from tenants import blueprint
@@ -49,6 +52,13 @@ def ensure_schema(schema: str, *, verbosity: int = 0) -> None:
         _create(schema)
         with blueprint.learning():
             migrate_schemas([schema], verbosity=verbosity)
+
+
+def tenant_labels() -> list[str]:
+    """The apps whose tables lie in these schemas, in the order that they are migrated in."""
+    migrated = MigrationLoader(None, ignore_no_migrations=True).migrated_apps
+    found = [apps.get_app_config(path.rpartition(".")[2]).label for path in settings.TENANT_APPS]
+    return [label for label in found if label in migrated]
 
 
 def migrate_schemas(schemas: Iterable[str], *, verbosity: int = 0) -> None:

@@ -29,7 +29,7 @@ class Command(ShowsExamples, MigrateSchemasCommand):  # type: ignore[misc]
             raise CommandError("OWNER_DATABASE_URL is not set: only the owner's role migrates.")
         options["database"] = "owner"
         if options.get("schema_name") or options.get("tenant"):
-            super().handle(*args, **options)
+            self._migrate_home(*args, **options)
             return
         super().handle(*args, **{**options, "shared": True})
         if options.get("plan") or options.get("check_unapplied"):
@@ -43,3 +43,12 @@ class Command(ShowsExamples, MigrateSchemasCommand):  # type: ignore[misc]
         verbosity = int(options["verbosity"])
         for schema in [POOL, *schemas.dedicated_schemas()]:
             schemas.ensure_schema(schema, verbosity=verbosity)
+
+    def _migrate_home(self, *args: Any, **options: Any) -> None:
+        """A schema with tenants' rows: by the migrations of tenant apps, and what those need.
+
+        Django applies all others too, which the router makes empty: seconds of CPU for each schema.
+        """
+        labels = [options["app_label"]] if options.get("app_label") else schemas.tenant_labels()
+        for label in labels:
+            super().handle(*args, **{**options, "app_label": label})
