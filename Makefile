@@ -21,6 +21,9 @@ up: $(RUN) ## Start Slipway on this machine (PORT=8000), until Ctrl-C.
 # A file's tests stay in one worker, for what they share.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# Twenty seconds of each worker are spared by what pytest keeps of the tests that it has read.
+test thorough chaos: export PYTHONDONTWRITEBYTECODE =
+
 test: $(DEV) ## Run the tests, on a Postgres and a Valkey of their own: five minutes.
 	@SLIPWAY_TESTS=quick exec $(PYTEST) $(ARGS)
 

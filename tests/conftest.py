@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +31,12 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def is_first(config: pytest.Config) -> bool:
+    """Whether this is the process that the run's servers belong to."""
+    return not is_worker(config) and COMPILING not in os.environ
+
+
+COMPILING = "SLIPWAY_TEST_COMPILING"  # A process that reads the tests for pytest's cache, no more.
 PREPARED = "SLIPWAY_TEST_PREPARED"  # A stopped Postgres's data, with all migrations run.
 # All that says what the migrations make.
 SCHEMA = (
@@ -130,10 +136,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    if not is_worker(session.config):
+    if is_first(session.config):
         os.environ.setdefault(PREPARED, str(prepared()))
         if not Path(os.environ[PREPARED]).exists():
-            prepare(Path(os.environ[PREPARED]))
+            with compiled(session.config):
+                prepare(Path(os.environ[PREPARED]))
         run.postgres.directory.mkdir(parents=True, exist_ok=True)
         copy_data(run.postgres)
         run.postgres.start()
@@ -171,8 +178,30 @@ def prepare(place: Path) -> None:
         shutil.rmtree(half)
 
 
+@contextmanager
+def compiled(config: pytest.Config) -> Iterator[None]:
+    """Meanwhile read all tests once, so that not every worker need rewrite their assertions.
+
+    That takes twenty seconds of CPU, and each worker would do it for itself in a fresh clone.
+    """
+    if not config.getoption("numprocesses", None) or sys.dont_write_bytecode:
+        yield
+        return
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-n0", "--collect-only", "-qq", *config.args],
+        cwd=ROOT,
+        env=os.environ | {COMPILING: "yes"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        child.wait()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not is_worker(session.config):
+    if is_first(session.config):
         run.postgres.stop()
         shutil.rmtree(run.RUN_DIR, ignore_errors=True)
 
