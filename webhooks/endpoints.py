@@ -18,7 +18,7 @@ from tenants import audit
 from tenants.allowances import allowances
 from tenants.context import TenantRef, tenant_context
 from tenants.models import Tenant
-from webhooks import custom_headers, lanes, moving, secrets, testing
+from webhooks import custom_headers, lanes, moving, repeating, secrets, testing
 from webhooks.addresses import policy
 from webhooks.destinations import destination
 from webhooks.errors import (
@@ -31,6 +31,7 @@ from webhooks.errors import (
 )
 from webhooks.models import Endpoint
 from webhooks.moving import Move
+from webhooks.repeating import Repeatable
 
 MOST_OLD_SECRETS = 10
 LONGEST_OVERLAP = 7 * 86400  # Seconds.
@@ -46,22 +47,28 @@ class NewEndpoint:
 
     endpoint: Endpoint
     secret: str = field(repr=False)
+    replayed: bool = False  # It was made before, by the same call.
 
 
 def create(
-    *, tenant: TenantRef, fields: Mapping[str, Any], actor: str, secret: str | None = None
+    *,
+    tenant: TenantRef,
+    fields: Mapping[str, Any],
+    actor: str,
+    secret: str | None = None,
+    once: Repeatable | None = None,
 ) -> NewEndpoint:
     """Make an endpoint of these `fields`: `url` and others of the model, `headers`, `disabled`.
 
-    Raises BadUrl, TooManyEndpoints.
+    `once` makes a single one of all calls that it comes with, in 24 hours.
+    Raises BadUrl, TooManyEndpoints, EndpointKeyReused, EndpointChanged.
     """
     secret = secret or secrets.make()
-    endpoint = Endpoint(tenant_id=tenant.id, secrets=[_kept(secret)])
-    _assign(endpoint, fields)
-    if fields.get("disabled"):
-        endpoint.disabled_at = timezone.now()
-        endpoint.disabled_reason = Endpoint.Disabled.REQUESTED
+    endpoint = _unsaved(tenant, fields, secret, once)
     with tenant_context(tenant), transaction.atomic():
+        _wait_for_turn(tenant)
+        if once is not None and (found := repeating.made_before(once)) is not None:
+            return NewEndpoint(found, secrets.decrypt(found.secrets[0]["secret"]), replayed=True)
         _refuse_too_many(tenant)
         endpoint.save(force_insert=True)
         lanes.mirror(endpoint)
@@ -196,7 +203,7 @@ def rotate_secret(
             raise TooManySecrets(f"At most {MOST_OLD_SECRETS} old ones; one ends soon.")
         if any(secrets.decrypt(one["secret"]) == secret for one in endpoint.secrets):
             raise SecretInUse
-        endpoint.secrets = [_kept(secret), *old]
+        endpoint.secrets = [_kept(secret, timezone.now()), *old]
         _save(endpoint, "secrets")
         after = {"overlap_seconds": int(overlap.total_seconds()), "signing": 1 + len(old)}
         _record(endpoint, "endpoint.secret_rotated", actor, after=after)
@@ -233,11 +240,30 @@ def limit(tenant: TenantRef) -> int:
     return int(allowances(plan=plan, limits=limits)["endpoints"])
 
 
-def _refuse_too_many(tenant: TenantRef) -> None:
-    """Raises TooManyEndpoints. Two at once are counted one after the other."""
+def _unsaved(
+    tenant: TenantRef, fields: Mapping[str, Any], secret: str, once: Repeatable | None
+) -> Endpoint:
+    """An endpoint that is to be. Raises BadUrl, TooManyHeaders."""
+    now = timezone.now()
+    endpoint = Endpoint(tenant_id=tenant.id, secrets=[_kept(secret, now)])
+    if once is not None:
+        endpoint.id = once.id(now)
+    _assign(endpoint, fields)
+    if fields.get("disabled"):
+        endpoint.disabled_at = now
+        endpoint.disabled_reason = Endpoint.Disabled.REQUESTED
+    return endpoint
+
+
+def _wait_for_turn(tenant: TenantRef) -> None:
+    """Two that are made at once are made one after the other: each is counted, and looked for."""
     with connection.cursor() as cursor:
         key = f"webhooks_endpoint:{tenant.id}"
         cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 7))", [key])
+
+
+def _refuse_too_many(tenant: TenantRef) -> None:
+    """Raises TooManyEndpoints."""
     most = limit(tenant)
     if Endpoint.objects.filter(deleted_at=None).count() >= most:
         raise TooManyEndpoints(f"There may be {most}.", limit=most)
@@ -275,9 +301,9 @@ def _save(endpoint: Endpoint, *names: str) -> None:
     endpoint.save(update_fields=[*names, "updated_at"])
 
 
-def _kept(secret: str) -> dict[str, Any]:
-    now = timezone.now().astimezone(UTC).isoformat()
-    return {"secret": secrets.encrypt(secret), "made_at": now, "expires_at": None}
+def _kept(secret: str, now: datetime) -> dict[str, Any]:
+    made_at = now.astimezone(UTC).isoformat()
+    return {"secret": secrets.encrypt(secret), "made_at": made_at, "expires_at": None}
 
 
 def _ageing(kept: list[dict[str, Any]], overlap: timedelta) -> list[dict[str, Any]]:

@@ -53,6 +53,20 @@ class IdempotencyConflict(Problem):
     code = "idempotency_key_reused"
 
 
+class EndpointKeyReused(Problem):
+    """This Idempotency-Key was used for another endpoint."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class EndpointChanged(Problem):
+    """The endpoint that was made with this Idempotency-Key is another now."""
+
+    status = 409
+    code = "endpoint_changed"
+
+
 class InvalidSchema(Problem):
     """The JSON Schema has errors."""
 

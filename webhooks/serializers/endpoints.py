@@ -95,6 +95,10 @@ class EndpointWish(EndpointChange, kw_only=True):
     disabled: bool = False
     secret: Secret | None = None
 
+    def fingerprint(self) -> bytes:
+        """All of it as bytes, whatever the order of its members."""
+        return msgspec.json.encode(self, order="sorted")
+
     @staticmethod
     def flaws(read: Any) -> Iterator[FieldError]:
         """What the types cannot say."""

@@ -10,6 +10,7 @@ from django.http import QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from config import idempotency
 from config.api import decode, decode_if_any
 from config.ids import format_id, parse_id
 from config.lists import (
@@ -25,6 +26,7 @@ from tenants.serializers import REASON_MOST
 from webhooks import endpoints, filters
 from webhooks.health import health
 from webhooks.models import Endpoint
+from webhooks.repeating import Repeatable
 from webhooks.serializers.endpoints import (
     Disabling,
     Enabling,
@@ -61,6 +63,7 @@ class Endpoints(OwnerView):
     scopes = {"GET": "endpoints:read", "POST": "endpoints:write"}
     bodies = {"POST": EndpointWish}
     answers = {"GET": Page[EndpointAnswer], "POST": {201: NewEndpointAnswer}}
+    parameters = {"POST": {"Idempotency-Key": "header"}}
     filters = FILTERS
 
     def get(self, request: Request) -> Response:
@@ -73,16 +76,22 @@ class Endpoints(OwnerView):
         return Response(shown)
 
     def post(self, request: Request) -> Response:
+        owner = self.owner(request)
+        header = request.headers.get("Idempotency-Key")
+        key = idempotency.parse(header, caller=str(owner.id), stranger=False)
         wish = decode(request, EndpointWish)
         made = endpoints.create(
-            tenant=self.owner(request),
+            tenant=owner,
             fields=wish.fields() | {"disabled": wish.disabled},
             actor=self.caller(request).actor,
             secret=wish.secret,
+            once=Repeatable(key.digest, wish.fingerprint()) if key else None,
         )
         shown: NewEndpointAnswer = {**endpoint_as_json(made.endpoint), "secret": made.secret}
-        location = f"{request.path}/{shown['id']}"
-        return Response(shown, status=201, headers={"Location": location})
+        headers = {"Location": f"{request.path}/{shown['id']}"}
+        if made.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return Response(shown, status=201, headers=headers)
 
 
 class OneEndpoint(OwnerView):
