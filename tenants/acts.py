@@ -30,7 +30,9 @@ def _suspend(tenant: Tenant, asked: Asked) -> None:
 
 
 def _reopen(tenant: Tenant, asked: Asked) -> None:
-    services.reopen(tenant_id=tenant.pk, actor=asked.actor, reason=asked.reason)
+    said = {"actor": asked.actor, "reason": asked.reason}
+    # Whoever confirms it sees how it stands; what stands otherwise by then is refused.
+    services.reopen(tenant_id=tenant.pk, source=tenant.status, **said)
 
 
 def _revoke(key: ApiKey, asked: Asked) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -41,6 +41,12 @@ class Because(msgspec.Struct, forbid_unknown_fields=True):
             yield FieldError("/reason", "too_short", f"Use at least {REASON_LEAST} characters.")
         elif flaw := unseen_flaw(read.reason):
             yield FieldError("/reason", *flaw)
+
+
+class ReopenWish(Because, forbid_unknown_fields=True):
+    """Why a tenant is to be reopened; `from` says what is to be lifted, where both were there."""
+
+    source: Literal["suspended", "closing"] | None = msgspec.field(default=None, name="from")
 
 
 Amount = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]

@@ -14,7 +14,7 @@ from config.ids import format_id
 from tenants import audit, hosts, keys, problems
 from tenants.context import NOWHERE, TenantRef, tenant_context
 from tenants.keys import Proof
-from tenants.models import Domain, Tenant
+from tenants.models import AuditEntry, Domain, Tenant
 from tenants.states import TenantStatus
 
 OPERATOR = "operator"
@@ -133,26 +133,55 @@ def suspend(*, tenant_id: int, actor: str, reason: str, door: Door | None = None
     )
 
 
-def reopen(*, tenant_id: int, actor: str, reason: str, door: Door | None = None) -> bool:
+def reopen(
+    *,
+    tenant_id: int,
+    actor: str,
+    reason: str,
+    source: str | None = None,
+    door: Door | None = None,
+) -> bool:
     """Let a suspended tenant work again, or one that is closing, while its days of grace last.
 
     As `suspend`, the other way round: what waited meanwhile goes on. What was suspended when it was
-    closed is suspended again, and is reopened from there.
+    closed is suspended again, and stays so however often that is asked for: its suspension is
+    lifted by whoever says that it is the `source`, which is `suspended` or `closing`.
     """
     door = door or Door()
     with tenant_context(TenantRef(tenant_id, NOWHERE)):
-        rows = Tenant.objects.using(door.alias).filter(pk=tenant_id)
-        closing = rows.filter(status=TenantStatus.CLOSING, closes_at__isnull=False).first()
-    was_suspended = closing is not None and closing.suspended_at is not None
+        tenant = Tenant.objects.using(door.alias).filter(pk=tenant_id).first()
+        if tenant is None:
+            raise problems.TenantNotFound
+        if source is None:
+            source = _held_by(tenant, using=door.alias)
+    returns = source == TenantStatus.CLOSING and tenant.suspended_at is not None
     return _move(
         tenant_id,
-        source=TenantStatus.CLOSING if closing else TenantStatus.SUSPENDED,
-        target=TenantStatus.SUSPENDED if was_suspended else TenantStatus.ACTIVE,
+        source=TenantStatus(source),
+        target=TenantStatus.SUSPENDED if returns else TenantStatus.ACTIVE,
         action="tenant.reopened",
         actor=actor,
         reason=reason,
         door=door,
     )
+
+
+def _held_by(tenant: Tenant, *, using: str) -> TenantStatus:
+    """What whoever says no more than `reopen` means: its closing, or its suspension.
+
+    Its closing, too, where that was taken back already and left it suspended: it may be the same
+    wish that is sent again, and whoever sent it need not know of the suspension.
+    """
+    if tenant.status == TenantStatus.CLOSING and tenant.closes_at is not None:
+        return TenantStatus.CLOSING
+    told = AuditEntry.objects.using(using).filter(
+        target=format_id("tnt", tenant.uuid), action__in=("tenant.suspended", "tenant.reopened")
+    )
+    last = told.order_by("-at").first()
+    again = last is not None and (last.after or {}).get("status") == TenantStatus.SUSPENDED
+    if last is not None and last.action == "tenant.reopened" and again:
+        return TenantStatus.CLOSING
+    return TenantStatus.SUSPENDED
 
 
 def set_limits(

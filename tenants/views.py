@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -31,6 +32,7 @@ from tenants.serializers import (
     KeyAnswer,
     KeyWish,
     NewKeyAnswer,
+    ReopenWish,
     TenantAnswer,
     TenantChange,
     audit_entry_as_json,
@@ -99,14 +101,14 @@ class _MoveTenant(CallerView):
     service: Any
 
     def post(self, request: Request, reference: str) -> Response:
-        because = decode(request, Because)
+        because = decode(request, self.bodies["POST"])
         caller = caller_of(request)
         tenant = find_tenant(proof_of(caller), reference)
         type(self).service(
             tenant_id=tenant.ref.id,
             actor=caller.actor,
-            reason=because.reason,
             door=Door(caller.proof),
+            **msgspec.structs.asdict(because),
         )
         return Response(_read_tenant(request, reference))
 
@@ -118,8 +120,13 @@ class SuspendTenant(_MoveTenant):
 
 
 class ReopenTenant(_MoveTenant):
-    """POST /v1/tenants/{id or slug}/reopen."""
+    """POST /v1/tenants/{id or slug}/reopen.
 
+    One that was suspended when it was closed is suspended again; that is lifted by `from`
+    `suspended`, and by nothing that is merely sent twice.
+    """
+
+    bodies = {"POST": ReopenWish}
     service = staticmethod(services.reopen)
 
 

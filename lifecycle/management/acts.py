@@ -16,7 +16,7 @@ from lifecycle.management import following, looking
 from lifecycle.management.looking import tenant_of
 from lifecycle.moving import undoing
 from tenants import keys, services
-from tenants.models import PlatformKey
+from tenants.models import PlatformKey, Tenant
 from tenants.scopes import PLATFORM_SCOPES, check_scopes
 from tenants.services import OPERATOR
 from tenants.states import TenantStatus
@@ -81,8 +81,17 @@ class _Move(Act):
         tenant = tenant_of(options["tenant"])
         if options["dry_run"]:
             return Said(f"It is {tenant.status}; {UNCHANGED}", {"changed": False})
-        changed = type(self).service(tenant_id=tenant.pk, actor=actor, reason=options["reason"])
-        return Said("Done." if changed else "It was so already.", {"changed": changed})
+        said = {"actor": actor, "reason": options["reason"], **self.chosen(options)}
+        changed = type(self).service(tenant_id=tenant.pk, **said)
+        tenant.refresh_from_db(using=OPERATOR)
+        return Said("Done." if changed else self.unchanged(tenant), {"changed": changed})
+
+    def chosen(self, options: Options) -> dict[str, Any]:
+        """What else the service is told."""
+        return {}
+
+    def unchanged(self, tenant: Tenant) -> str:
+        return "It was so already."
 
 
 class Suspend(_Move):
@@ -93,6 +102,23 @@ class Suspend(_Move):
 class Reopen(_Move):
     help = "Reopen one that is suspended, or in its days of grace; its work goes on."
     service = staticmethod(services.reopen)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--from",
+            dest="source",
+            choices=[TenantStatus.SUSPENDED, TenantStatus.CLOSING],
+            help="What to lift. Needed for a suspension from before it was closed.",
+        )
+
+    def chosen(self, options: Options) -> dict[str, Any]:
+        return {"source": options["source"]}
+
+    def unchanged(self, tenant: Tenant) -> str:
+        if tenant.status == TenantStatus.SUSPENDED:
+            return "It is suspended, as it was when it was closed; --from suspended lifts that."
+        return super().unchanged(tenant)
 
 
 class Plan(Act):

@@ -99,8 +99,33 @@ def test_reopening_lifts_no_suspension(client, tenant, door):
     assert (fresh(tenant).status, fresh(tenant).closes_at) == ("suspended", None)
     assert fresh(tenant).suspended_at == since
     assert Browser(host_of(tenant)).get("/").status_code == 403
-    assert services.reopen(**said)
+    for _ in range(2):  # Sent again, by whoever got no answer.
+        assert not services.reopen(**said)
+        assert not services.reopen(**said, source="closing")
+    assert (fresh(tenant).status, fresh(tenant).suspended_at) == ("suspended", since)
+    assert services.reopen(**said, source="suspended")
     assert (fresh(tenant).status, fresh(tenant).suspended_at) == ("active", None)
+    services.suspend(**said)
+    assert services.reopen(**said)  # Of this suspension nobody can be mistaken.
+
+
+def test_a_wish_that_is_sent_twice_lifts_no_suspension(client, tenant):
+    """Over the API, as whoever got no answer does."""
+    services.suspend(tenant_id=tenant.pk, actor="system:test", reason=WHY)
+    post(client, tenant, "close")
+    for _ in range(2):
+        answer = post(client, tenant, "reopen")
+        assert (answer.status_code, answer.json()["status"]) == (200, "suspended")
+    wishes = ({"from": "closed"}, {"from": "suspended"}, {"from": "suspended"})
+    told = [
+        client.post(
+            f"/v1/tenants/{tenant.slug}/reopen", {"reason": WHY} | wish,
+            content_type="application/json", headers=bearer(platform_key()),
+        )
+        for wish in wishes
+    ]  # fmt: skip
+    assert [answer.status_code for answer in told] == [400, 200, 200]
+    assert [answer.json().get("status") for answer in told[1:]] == ["active", "active"]
 
 
 def test_the_platforms_door_cannot_choose_to_where_it_is_reopened(tenant):
