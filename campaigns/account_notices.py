@@ -71,7 +71,7 @@ def _account_refused(claim: Claim, args: Mapping[str, Any]) -> None:
             "account_name": account.name,
             "reason": args["reason"],
         }
-        _mail(claim, "account_refused", account_id, words)
+        mail(claim.tenant_id, "account_refused", account_id, words)
 
 
 def _template_refused(claim: Claim, args: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ def _template_refused(claim: Claim, args: Mapping[str, Any]) -> None:
                 "campaign_name": campaign.name,
                 "reason": args["reason"],
             }
-            _mail(claim, "template_refused", campaign.pk, words)
+            mail(claim.tenant_id, "template_refused", campaign.pk, words)
 
 
 def _opted_out(claim: Claim, args: Mapping[str, Any]) -> None:
@@ -115,9 +115,9 @@ def _begun_at(claim: Claim, args: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(begun_at) if begun_at else claim.created_at
 
 
-def _mail(claim: Claim, name: str, about: UUID, words: Mapping[str, Any]) -> None:
+def mail(tenant_id: int, name: str, about: UUID, words: Mapping[str, Any]) -> None:
     """One mail to each owner, one a day about the same."""
-    tenant = Tenant.objects.get(pk=claim.tenant_id)
+    tenant = Tenant.objects.get(pk=tenant_id)
     words = {
         **words,
         "tenant_name": tenant.name,
@@ -125,10 +125,10 @@ def _mail(claim: Claim, name: str, about: UUID, words: Mapping[str, Any]) -> Non
     }
     subject = render_to_string(f"campaigns/{name}_subject.txt", words)
     text = render_to_string(f"campaigns/{name}.txt", words)
-    for user_id, address in owners(claim.tenant_id):
+    for user_id, address in owners(tenant_id):
         enqueue(
             "mail.send",
-            tenant_id=claim.tenant_id,
+            tenant_id=tenant_id,
             args={
                 "to": [address],
                 "subject": " ".join(subject.split()),

@@ -15,7 +15,7 @@ from tenants.context import require_tenant
 class State(StrEnum):
     """An account's state in one word; the first that holds."""
 
-    PAUSED = "paused"  # By its tenant, or since the provider refused it: somebody must resume it.
+    PAUSED = "paused"  # By its tenant, or for its provider's sake: somebody must resume it.
     HELD = "held"  # By a 429, the breaker or an operator; it goes on by itself at held_until.
     FAILING = "failing"  # Its last try failed.
     ACTIVE = "active"

@@ -54,7 +54,7 @@ class AccountStatus(models.TextChoices):
     """Whether messages go through a provider account."""
 
     ACTIVE = "active"
-    PAUSED = "paused"  # By its tenant, or since the provider refused the account itself.
+    PAUSED = "paused"  # By its tenant; or its provider refused it, or was away for long.
 
 
 class OnUnknown(models.TextChoices):

@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.conf import settings
 
-from campaigns import tending
+from campaigns import failing, tending
 from campaigns import unknown as unknown_messages
 
 
@@ -16,6 +16,10 @@ def unknown() -> None:
 
 @shared_task(name="campaigns.tend", expires=60)
 def tend() -> None:
-    """Fail the campaigns whose preparation is a dead letter; needs the operator's URL."""
+    """Fail the campaigns whose preparation is a dead letter, and pause the accounts that only fail.
+
+    Needs the operator's URL.
+    """
     if "operator" in settings.DATABASES:
         tending.tend()
+        failing.tend()

@@ -181,6 +181,8 @@ SLIPWAY: dict[str, Any] = {
     "CAMPAIGNS": {
         "segments_most": 500,  # Of a tenant's.
         "templates_most": 500,  # Likewise.
+        # Seconds for which an account's breaker has been open when it is paused for good.
+        "pause_after": 600,
     },
     # A tenant that moves to another home (lifecycle.moving).
     "MOVES": {
