@@ -7,9 +7,10 @@ from django.contrib import admin
 from django.db.models import Model
 from django.urls import reverse
 
-from jobs.models import DeadLetter, Lane
+from jobs.models import DeadLetter, Drainer, Lane
 from jobs.registry import queues
 from tenants.models import Tenant
+from tenants.states import TenantStatus
 
 
 def changelist(model: type[Model], **wanted: Any) -> str:
@@ -65,9 +66,33 @@ def failing() -> str:
     return lanes(paused="no", failing="often")
 
 
+def open_work() -> str:
+    """What lies open in all queues."""
+    return reverse("admin:open_work")
+
+
+def drainers() -> str:
+    """Those that live."""
+    return changelist(Drainer, alive="yes")
+
+
+def drainer(number: int) -> str:
+    return page(Drainer, number)
+
+
 def lane(key: Any) -> str:
     return page(Lane, key)
 
 
 def tenant(number: int) -> str:
     return page(Tenant, number)
+
+
+def works_of(number: int) -> str:
+    """A tenant's newest works, by queue."""
+    return f"{there}#works" if (there := tenant(number)) else ""
+
+
+def suspended() -> str:
+    """Tenants that are suspended."""
+    return changelist(Tenant, status=TenantStatus.SUSPENDED.value)

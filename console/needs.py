@@ -12,6 +12,7 @@ from console import links
 from console.counting import WITHHELD
 from console.reading import Told
 from console.words import count, lasting
+from jobs.filters import OFTEN
 from jobs.models import LANE_PAUSED, Drainer, Gate, Lane
 from jobs.registry import queues
 from webhooks.models import Endpoint
@@ -24,7 +25,6 @@ STALE = timedelta(minutes=5)  # The rollup's last minute.
 WAITS = {"onboarding": 60}  # Seconds that a work may wait for its turn before somebody should look.
 WAIT = 300
 PAUSES = ("operator_paused_until", "paused_until")
-FAILING = 3  # Failures in a row from which a lane counts as slow.
 
 _LETTERS = """
 select queue, reason, why, count(*), max(created_at) from (
@@ -87,7 +87,7 @@ def lanes(now: datetime) -> Lanes:
     every = Lane.objects.using(OPERATOR).order_by(NEWEST)
     held = every.filter(LANE_PAUSED, Q(operator_paused_until__gt=now) | Q(paused_until__gt=now))
     free = (Q(**{column: None}) | Q(**{f"{column}__lte": now}) for column in PAUSES)
-    ailing = every.filter(*free, failing_since__isnull=False, failures__gte=FAILING)
+    ailing = every.filter(*free, failing_since__isnull=False, failures__gte=OFTEN)
     found = held[:MOST_LANES].union(ailing[:MOST_LANES])
     paused: list[LaneShown] = []
     slow: list[LaneShown] = []
@@ -145,7 +145,7 @@ def _workers(told: Told, drainers: Sequence[Drainer]) -> Iterable[Need]:
             "bad",
             "No worker is alive",
             f"{count(lying)} works wait, and nobody does them: start `celery -A config worker`.",
-            "#workers",
+            links.changelist(Drainer),
         )
 
 

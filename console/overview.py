@@ -6,7 +6,7 @@ whatever lies there.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
@@ -18,6 +18,7 @@ from console.needs import MOST_LANES, Lanes, LaneShown, Need
 from console.reading import Point, Span, Told, read, spans
 from console.spread import add_up
 from console.words import count, share
+from jobs.filters import ALIVE
 from jobs.models import Drainer
 from jobs.registry import queues
 from tenants.models import Tenant
@@ -53,6 +54,7 @@ class Busy:
     name: str
     url: str
     works: str
+    works_url: str
     width: float
 
 
@@ -115,10 +117,14 @@ def completeness(points: Iterable[Point]) -> tuple[int, int]:
     return sum(point.traced for point in some), sum(point.made for point in some)
 
 
+def open_works(told: Told) -> dict[str, int]:
+    """Queue → works that lie open in it, in whichever state; dead ones are no such."""
+    names = {**queues(), **told.depth}  # Also of one that is gone, and was counted.
+    return {name: sum(told.depth.get(name, {}).get(state, 0) for state in OPEN) for name in names}
+
+
 def _alive(now: datetime) -> list[Drainer]:
-    rows = Drainer.objects.using(OPERATOR).filter(
-        dead_at=None, beat_at__gt=now - timedelta(seconds=15)
-    )
+    rows = Drainer.objects.using(OPERATOR).filter(dead_at=None, beat_at__gt=now - ALIVE)
     return list(rows.order_by("host", "pid"))
 
 
@@ -126,16 +132,18 @@ def _tiles(
     told: Told, ended: Mapping[str, Mapping[str, int]], lanes: Lanes, drainers: Sequence[Drainer]
 ) -> list[Tile]:
     traced, made = completeness(told.points)
-    lying = [
-        sum(many for state, many in depth.items() if state in OPEN) for depth in told.depth.values()
-    ]
     dead = sum(depth.get("dead_letter", 0) for depth in told.depth.values())
     signed = ended.get("onboarding", {}).get("succeeded", 0)
     sent = ended.get("deliveries", {})
     tried = sent.get("succeeded", 0) + sent.get("dead_letter", 0)
     busy, slots = sum(d.busy for d in drainers), sum(d.slots for d in drainers)
     return [
-        Tile("Open work", count(sum(lying)), "#depth", note="dead letters apart"),
+        Tile(
+            "Open work",
+            count(sum(open_works(told).values())),
+            links.open_work(),
+            note="dead letters apart",
+        ),
         Tile(
             "Dead letters",
             count(dead),
@@ -160,7 +168,7 @@ def _tiles(
         Tile(
             "Workers",
             count(len(drainers)),
-            "#workers",
+            links.drainers(),
             look="good" if drainers else "bad",
             note=f"{count(busy)} of {count(slots)} slots busy",
         ),
@@ -217,13 +225,15 @@ def _untraced(point: Point) -> list[dict[str, str]]:
 
 
 def _busy(top: Sequence[tuple[str, int]], names: Mapping[int, str]) -> list[Busy]:
+    """The busiest, with links to those that are still there."""
     most = max((works for _, works in top), default=1)
     return [
         Busy(
-            name=names.get(int(number), f"tenant {number}"),
-            url=links.tenant(int(number)),
+            name=names.get(number, f"tenant {number}"),
+            url=links.tenant(number) if number in names else "",
             works=count(works),
+            works_url=links.works_of(number) if number in names else "",
             width=round(100 * works / most, 1),
         )
-        for number, works in top
+        for number, works in ((int(number), works) for number, works in top)
     ]

@@ -36,7 +36,7 @@ def ages(told: Told) -> Chart:
             name,
             f"series-{1 + place % _SERIES}",
             [highest(points, "oldest", TURN) for points in told.each(name)],
-            links.works(name, state="pending"),
+            links.works(name, state=_oldest_in(told, name)),
             now=_oldest(told, name),
         )
         for place, name in enumerate(queues())
@@ -140,6 +140,12 @@ def _took(told: Told, name: str, title: str) -> Chart:
 
 def _sum(points: Sequence[Point], state: str) -> float:
     return float(sum(point.ended.get(state, 0) for point in points))
+
+
+def _oldest_in(told: Told, name: str) -> str:
+    """The state in which the oldest waits."""
+    held = told.oldest.get(name, {})
+    return max(TURN, key=lambda state: held.get(state, 0))
 
 
 def _oldest(told: Told, name: str) -> str:

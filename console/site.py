@@ -68,6 +68,7 @@ class ConsoleSite(AdminSite):
             # Also for whom the second factor keeps out: Django's own asks for the permission first.
             path("logout/", self.logout, name="logout"),
             path("second-factor/", views.SecondFactor.as_view(), name="second_factor"),
+            path("open/", self.admin_view(views.OpenWork.as_view()), name="open_work"),
             path("operators/", self.admin_view(views.Operators.as_view()), name="operators"),
             path(
                 "operators/<uuid:id>/", self.admin_view(views.Operator.as_view()), name="operator"

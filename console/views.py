@@ -1,4 +1,4 @@
-"""The console's own pages: the second factor, and operators."""
+"""The console's own pages: the second factor, open work, and operators."""
 
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
 from config.problems import Problem
-from console import operators, second_factor
+from console import lying, operators, second_factor
 from console.forms import AddForm, ReasonForm, RoleForm, TokenForm
 from console.models import SecondFactor as Factor
 from console.roles import Role
@@ -79,6 +79,14 @@ class SecondFactor(View):
         context = {**_frame(request), "title": "Recovery codes", "codes": codes}
         context["next"] = _next(request)
         return render(request, "console/recovery_codes.html", context)
+
+
+class OpenWork(View):
+    """What lies open in each queue; for everybody."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        context = {**_frame(request), "title": "Open work", "lying": lying.build()}
+        return render(request, "console/open_work.html", context)
 
 
 class _Administrators(View):

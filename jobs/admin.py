@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import F, Q
+from django.db.models import F
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -15,26 +15,24 @@ from config.admin.filters import (
     ByEnd,
     ByLane,
     ByTenant,
-    Choice,
     beginning,
     choice,
     presence,
 )
-from config.admin.paging import NEWEST, Walk, Wish
+from config.admin.paging import NEWEST, Walk
 from config.admin.reading import ReadOnlyAdmin
 from config.admin.seeking import Searches, uuid_in
 from config.admin.showing import Panel, mark, moment, visible
 from config.admin.trying import tried
 from jobs import acts, keeping, panels, registry, seeking
-from jobs.models import LANE_PAUSED, Attempt, DeadLetter, Drainer, Job, Lane, Replay, Work
+from jobs.filters import ByFailing, ByLife, ByPause
+from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Replay, Work
 from jobs.states import State
 from tenants.admin import AuditEntryAdmin, TenantAdmin
 
 # States that an index leads to by themselves: all but what is done, and what is in progress.
 STANDING = frozenset(State.values) - {State.SUCCEEDED, State.PROCESSING}
 OPEN = {"resolved": frozenset({True})}  # Null: nobody resolved it.
-NONE = Q(pk__in=[])
-OFTEN = 3  # Failures in a row.
 ByKind = choice("kind", lambda: [(name, name) for name in sorted(registry.kinds())])
 ByQueue = choice("queue", registry.queues)
 # As no key of attempts has it: what leads to them is put in order then, or has an index of its own.
@@ -227,50 +225,6 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         ]
 
 
-class ByPause(Choice):
-    """Lanes that are held back now."""
-
-    title = parameter_name = "paused"
-
-    @staticmethod
-    def words() -> list[tuple[str, str]]:
-        return [("yes", "held back now"), ("no", "not held back")]
-
-    def wish(self) -> Wish | None:
-        if not self.value:
-            return None
-        still = Q(paused_until__gt=self.now) | Q(operator_paused_until__gt=self.now)
-        if self.value == "yes":
-            return Wish("paused", also=LANE_PAUSED & still, value=True)
-        is_free = Q(paused_until=None) | Q(paused_until__lte=self.now)
-        by_operator = Q(operator_paused_until=None) | Q(operator_paused_until__lte=self.now)
-        return Wish("paused", also=is_free & by_operator if self.value == "no" else NONE)
-
-
-class ByFailing(Choice):
-    """Lanes that fail, by how often in a row."""
-
-    title = parameter_name = "failing"
-
-    @staticmethod
-    def words() -> list[tuple[str, str]]:
-        return [
-            ("yes", "failing"),
-            ("often", f"{OFTEN} times in a row, or more"),
-            ("no", "not failing"),
-        ]
-
-    def wish(self) -> Wish | None:
-        if not self.value:
-            return None
-        fails = {
-            "yes": Q(failing_since__isnull=False),
-            "often": Q(failing_since__isnull=False, failures__gte=OFTEN),
-            "no": Q(failing_since__isnull=True),
-        }
-        return Wish("failing", also=fails.get(self.value, NONE), value=self.value)
-
-
 @admin.register(Lane)
 class LaneAdmin(ReadOnlyAdmin):
     list_display = (
@@ -346,6 +300,7 @@ class ReplayAdmin(SoughtById):
 @admin.register(Drainer)
 class DrainerAdmin(ReadOnlyAdmin):
     list_display = ("host", "pid", "started_at", "beat_at", "dead_at", "busy", "slots")
+    list_filter = (ByLife,)
 
 
 def _sent(queue: str, tenant_id: int, work_id: UUID) -> str:

@@ -263,6 +263,73 @@ def test_each_number_leads_to_just_its_rows(worker, tenant):
     there.delete(using=OPERATOR)
 
 
+def test_each_tile_leads_to_a_list_or_to_what_lists_it(worker):
+    tell(this_minute() - MINUTE, depth={"pending": 3}, oldest={})
+    html = page(signed_in())
+    for tile in overview.build(span="1h").tiles:
+        if tile.url.startswith("#"):  # Below, on the page: each number of that table has its list.
+            assert f'id="{tile.url[1:]}"' in html
+            assert tile.name == "Accounted for"
+        else:
+            assert tile.url.startswith("/console/"), tile.name
+
+
+def test_open_work_of_all_queues_adds_up_and_each_number_leads_to_its_list(worker, tenant):
+    job(tenant, state="held")
+    tell(
+        this_minute() - MINUTE,
+        depth={"pending": 5, "held": 2, "withheld": 4, "dead_letter": 9},
+        oldest={"pending": 600, "held": 7200},
+    )
+    tell(this_minute() - MINUTE, "jobs", depth={"held": 1}, oldest={"held": 60})
+    [tile] = [tile for tile in overview.build(span="1h").tiles if tile.name == "Open work"]
+    browser = signed_in_as(Role.VIEWER)
+    with CaptureQueriesContext(connections[OPERATOR]) as asked:
+        html = browser.get(tile.url).content.decode()
+    assert tile.value == "8"
+    assert "<td><b>8</b></td><td><b>9</b></td>" in html
+    assert not [q["sql"] for q in asked if "jobs_job" in q["sql"] or "_delivery" in q["sql"]]
+    assert "oldest 10 min" in html
+    assert "4 of those that are pending" in html
+    every = html.partition("<tbody>")[2].partition("</tbody>")[0].split("<tr>")
+    rows = "<tr>".join(line for line in every if '<th scope="row"><a' in line)  # It has a list.
+    numbers = re.findall(r"<td[^>]*>(?!<b>)(.*?)</td>", rows, re.DOTALL)
+    assert numbers
+    assert all(cell.startswith("<a href=") for cell in numbers)
+    links = dict(re.findall(r'<a href="(/console/[^"]+state=held)">(\d+)</a>', rows))
+    assert links["/console/webhooks/delivery/?state=held"] == "2"
+    [line] = [line for line in rows.split("<tr>") if ">jobs</a>" in line]
+    assert '<a href="/console/jobs/job/?state=held">1</a>' in line
+    for link in set(re.findall(r'href="(/console/[^"]+)"', html.partition('id="open-work"')[2])):
+        assert browser.get(link.replace("&amp;", "&")).status_code == 200, link
+
+
+def test_the_oldest_leads_to_where_it_waits(worker):
+    tell(this_minute() - MINUTE, "jobs", depth={"failed": 1}, oldest={"failed": 900, "pending": 2})
+    [ages] = [chart for chart in overview.build(span="1h").charts if chart.id == "ages"]
+    [of_jobs] = [one for one in ages.series if one.name == "jobs"]
+    assert of_jobs.url == "/console/jobs/job/?state=failed"
+
+
+def test_workers_alive_lead_to_those_alone(worker):
+    sunk = made(Drainer, host="sunk", pid=7, slots=8, beat_at=now() - HOUR)
+    gone = made(Drainer, host="gone", pid=8, slots=8, dead_at=now())
+    built, browser = overview.build(span="1h"), signed_in()
+    [tile] = [tile for tile in built.tiles if tile.name == "Workers"]
+
+    def listed(url: str) -> set[int]:
+        found = re.findall(
+            r"/console/jobs/drainer/(\d+)/change/", browser.get(url).content.decode()
+        )
+        return {int(number) for number in found}
+
+    assert listed(tile.url) == {worker.pk}
+    assert len(listed(tile.url)) == int(tile.value)
+    silent = listed("/console/jobs/drainer/?alive=no")
+    assert {sunk.pk, gone.pk} <= silent
+    assert worker.pk not in silent
+
+
 def test_numbers_of_a_range_lead_to_what_ended_in_it(worker, tenant, other_tenant):
     tell(this_minute() - MINUTE, took={str(bucket(200)): 98}, depth={}, oldest={})
     soon, long_ago = now() - 30 * MINUTE, now() - 26 * HOUR
@@ -326,7 +393,9 @@ def test_busy_tenants_and_workers_are_named(worker, tenant):
     tell(this_minute() - MINUTE, busiest={str(tenant.pk): 60, "999999": 6}, depth={}, oldest={})
     html = page(signed_in())
     assert f'href="/console/tenants/tenant/{tenant.pk}/change/">{tenant.slug}</a>' in html
-    assert "tenant 999999" in html  # It is gone, its numbers are not.
+    assert f'href="/console/tenants/tenant/{tenant.pk}/change/#works">60</a>' in html
+    assert ">tenant 999999<" not in html  # It is gone, its numbers are not.
+    assert "tenant 999999" in html
     assert "harbour" in html
     assert "3 of 8 slots busy" in html
 
