@@ -30,9 +30,10 @@ def _suspend(tenant: Tenant, asked: Asked) -> None:
 
 
 def _reopen(tenant: Tenant, asked: Asked) -> None:
-    said = {"actor": asked.actor, "reason": asked.reason}
     # Whoever confirms it sees how it stands; what stands otherwise by then is refused.
-    services.reopen(tenant_id=tenant.pk, source=tenant.status, **said)
+    services.reopen(
+        tenant_id=tenant.pk, source=tenant.status, actor=asked.actor, reason=asked.reason
+    )
 
 
 def _revoke(key: ApiKey, asked: Asked) -> None:
