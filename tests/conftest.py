@@ -93,6 +93,7 @@ THOROUGH = {
     "lifecycle/test_purging.py",
     "lifecycle/test_suspending.py",
     "onboarding/test_kills.py",
+    "test_odd_input.py",
     "tenants/test_blueprint.py",
     "tenants/test_isolation_proof.py",
     "webhooks/test_lists.py",

@@ -41,6 +41,7 @@ def test_a_paused_campaign_sends_nothing_new_within_a_second_and_another_goes_on
     assert fresh(paused.campaign).sent == 150
 
 
+@pytest.mark.thorough
 def test_a_cancelled_campaign_sends_nothing_new_within_a_second_and_counts_what_it_withdrew(post):
     account = post.account({"latency": 0.05}, max_in_flight=3)
     mailing = post.mailing(300, account=account)
@@ -59,6 +60,7 @@ def test_a_cancelled_campaign_sends_nothing_new_within_a_second_and_counts_what_
     assert fresh(mailing.campaign).state == "cancelled"
 
 
+@pytest.mark.thorough
 def test_a_resumed_campaign_goes_on_within_a_second(post):
     """Of three times the middle one: the machine may be busy with something else once."""
     account = post.account({"latency": 0.02}, max_in_flight=2)
