@@ -347,7 +347,9 @@ def test_numbers_of_a_range_lead_to_what_ended_in_it(worker, tenant, other_tenan
         assert {one.url for one in took.series} == {tile.url}
 
 
-@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize(
+    "span", ["24h", *(pytest.param(n, marks=pytest.mark.thorough) for n in SPANS if n != "24h")]
+)
 def test_every_link_of_the_page_leads_somewhere(worker, tenant, span):
     tell(
         this_minute() - MINUTE,
