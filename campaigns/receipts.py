@@ -15,10 +15,10 @@ import orjson
 import structlog
 from django.db import connection, transaction
 
-from campaigns import unknown
+from campaigns import opting_out, unknown
 from campaigns.accounts import clear
 from campaigns.models import DOUBTFUL, ProviderAccount
-from campaigns.providers import Receipt, provider
+from campaigns.providers import Listening, Receipt, provider
 from config.ids import format_id
 from config.spelling import seen
 from customers import consent
@@ -129,7 +129,9 @@ def home_of(account_id: UUID) -> TenantRef | None:
 
 
 def take(account: ProviderAccount, *, headers: Mapping[str, str], body: bytes) -> int | None:
-    """Have the receipts of a callback applied; how many, None where the signature is no good.
+    """Have the receipts of a callback applied, and hear who opts out in it.
+
+    How many receipts there are; None where the signature is no good.
 
     `headers` by their names in lower case. Raises BadCallback for what cannot be read,
     CredentialsLost.
@@ -138,11 +140,15 @@ def take(account: ProviderAccount, *, headers: Mapping[str, str], body: bytes) -
     if not named.genuine(opened, headers, body):
         return None
     told = [_as_json(receipt) for receipt in named.receipts(opened, headers, body)]
-    if told:
-        args = {"account": str(account.pk), "receipts": told}
-        # A lane of their own: a campaign's many must not hold up its tenant's other jobs.
-        lane = f"receipts:{account.pk}"
-        enqueue(KIND, tenant_id=require_tenant().id, args=args, lane=lane)
+    said = named.opt_outs(opened, headers, body) if isinstance(named, Listening) else []
+    with transaction.atomic():
+        if said:
+            opting_out.hear(account, said)
+        if told:
+            args = {"account": str(account.pk), "receipts": told}
+            # A lane of their own: a campaign's many must not hold up its tenant's other jobs.
+            lane = f"receipts:{account.pk}"
+            enqueue(KIND, tenant_id=require_tenant().id, args=args, lane=lane)
     return len(told)
 
 

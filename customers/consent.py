@@ -37,11 +37,11 @@ def withdrawn_since(at: datetime, *, phone: str, source: str) -> bool:
     return told.filter(source=source, at__gte=at).exists()
 
 
-def withdraw(*, phone: str, source: str) -> int:
+def withdraw(*, phone: str, source: str, reason: str = "") -> int:
     """Whoever has this number said to a provider that they want no more; how many changed.
 
-    `phone` is E.164. The number is suppressed too: whoever is brought with it later on is not
-    written to. Told again, it changes nothing.
+    `phone` is E.164, `reason` what they said, if that is known. The number is suppressed too:
+    whoever is brought with it later on is not written to. Told again, it changes nothing.
     """
     with transaction.atomic():
         rows = Customer.objects.filter(phone=phone).exclude(consent=Consent.WITHDRAWN)
@@ -49,7 +49,13 @@ def withdraw(*, phone: str, source: str) -> int:
         changed = Customer.objects.filter(pk__in=[id_ for id_, _ in found])
         changed.update(consent=Consent.WITHDRAWN, updated_at=Now())
         ConsentChange.objects.bulk_create(
-            ConsentChange(customer_id=id_, before=before, after=Consent.WITHDRAWN, source=source)
+            ConsentChange(
+                customer_id=id_,
+                before=before,
+                after=Consent.WITHDRAWN,
+                source=source,
+                reason=reason,
+            )
             for id_, before in found
         )
         Suppression.objects.bulk_create(

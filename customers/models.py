@@ -194,7 +194,8 @@ class ConsentChange(models.Model):
     before = models.CharField(max_length=10, choices=Consent.choices)
     after = models.CharField(max_length=10, choices=Consent.choices)
     source = models.CharField(max_length=100)  # An actor, import:<id>, sync:<id>, provider:<acc>.
-    # Why a withdrawal was undone; it may tell of the customer, and so goes with the entry.
+    # Why a withdrawal was undone, or how it was said. It may tell of the customer, and so goes with
+    # the entry.
     reason = models.CharField(max_length=500, blank=True, default="", db_default="")
     at = models.DateTimeField(db_default=Now())
 

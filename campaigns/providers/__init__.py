@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 import orjson
@@ -183,6 +183,17 @@ class Receipt:
     opted_out: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """That somebody said to one of the provider's numbers that they want no more messages."""
+
+    phone: str = field(repr=False)  # E.164, as the provider spells it.
+    sender: str  # Whom they said it to, as ProviderAccount.sender.
+    at: datetime
+    why: str  # For the log of consent: "wrote stop".
+    answered: str = ""  # The provider's id of the message that it answers.
+
+
 class BadCallback(Problem):
     """The callback cannot be read."""
 
@@ -228,6 +239,14 @@ class Provider(Protocol):
 
     def handshake(self, account: Account, query: Mapping[str, str]) -> str | None:
         """What a GET of the callback's address is answered; None: there is nothing there."""
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A provider whose callbacks also bring what people write back."""
+
+    def opt_outs(self, account: Account, headers: Mapping[str, str], body: bytes) -> list[OptOut]:
+        """Who says in a genuine callback that they want no more. Raises BadCallback."""
 
 
 def names() -> list[str]:

@@ -1,8 +1,8 @@
-"""Meta's WhatsApp Cloud API: template messages, errors by code, signed status callbacks.
+"""Meta's WhatsApp Cloud API: template messages, errors by code, signed callbacks.
 
 An account's `sender` is its phone number's id. `credentials`: `access_token`; `app_secret` and
-`verify_token`, without which no callback is taken. `options`: `version` of the Graph API, and
-`parameters`, "positional" or "named", as its templates were made.
+`verify_token`, without which no callback is taken. `options`: `version` of the Graph API,
+`parameters`, "positional" or "named", as its templates were made, and `opt_out_words`.
 
 Meta tells errors by code rather than by HTTP status, in answers and in callbacks alike: "Error
 codes" and "Webhooks" in its documentation of the Cloud API. It knows no idempotency key; what it
@@ -26,6 +26,7 @@ from campaigns.providers import (
     BadCallback,
     CredentialsRefused,
     Later,
+    OptOut,
     Outgoing,
     PairLimit,
     ProviderUnreachable,
@@ -36,6 +37,7 @@ from campaigns.providers import (
     Verdict,
     masked,
     shown,
+    whatsapp_inbound,
 )
 from campaigns.providers.reading import (
     json_object,
@@ -87,6 +89,7 @@ _SENDER = re.compile(r"[0-9]{5,30}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _SPACES = re.compile(r"\s+")
 _KNOWN = frozenset({"access_token", "app_secret", "verify_token"})
+_OPTIONS = frozenset({"version", "parameters", "opt_out_words"})
 _STATUSES = frozenset({"sent", "delivered", "read", "failed"})
 
 
@@ -103,13 +106,15 @@ class WhatsAppCloud:
         if "access_token" not in account.credentials:
             yield FieldError("/credentials/access_token", "required", "Required.")
         yield from unknown_fields("/credentials", account.credentials, _KNOWN)
-        yield from unknown_fields("/options", account.options, {"version", "parameters"})
+        yield from unknown_fields("/options", account.options, _OPTIONS)
         version = account.options.get("version", VERSION)
         if not (isinstance(version, str) and _VERSION.fullmatch(version)):
             yield FieldError("/options/version", "invalid_format", f"Write it like {VERSION}.")
         if account.options.get("parameters", "positional") not in ("positional", "named"):
             message = "Use positional or named."
             yield FieldError("/options/parameters", "unknown_value", message)
+        if "opt_out_words" in account.options:
+            yield from whatsapp_inbound.word_flaws(account.options["opt_out_words"])
 
     def verify(self, account: Account) -> None:
         headers = _headers(account)
@@ -173,11 +178,12 @@ class WhatsAppCloud:
         return same and bool(secret)
 
     def receipts(self, account: Account, headers: Mapping[str, str], body: bytes) -> list[Receipt]:
-        said = json_object(body)
-        if not isinstance(said.get("entry"), list):
-            raise BadCallback("It has no list `entry`.")
-        found = (_receipt(status) for status in _statuses(said["entry"]))
+        found = (_receipt(status) for status in _statuses(_entries(body)))
         return [receipt for receipt in found if receipt is not None]
+
+    def opt_outs(self, account: Account, headers: Mapping[str, str], body: bytes) -> list[OptOut]:
+        words = account.options.get("opt_out_words", ())
+        return list(whatsapp_inbound.opt_outs(_entries(body), words))
 
     def handshake(self, account: Account, query: Mapping[str, str]) -> str | None:
         token = account.credentials.get("verify_token", "")
@@ -282,6 +288,14 @@ def _told(said: Mapping[str, Any], status: int) -> str:
 
 
 # ---- In ----
+
+
+def _entries(body: bytes) -> list[Any]:
+    """What a callback brings. Raises BadCallback."""
+    entries = json_object(body).get("entry")
+    if not isinstance(entries, list):
+        raise BadCallback("It has no list `entry`.")
+    return entries
 
 
 def _statuses(entries: list[Any]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Accounts whose provider is away for long: paused, with the reason, until somebody resumes them."""
+"""Accounts whose provider is away for long: paused, and why, until somebody resumes them."""
 
 from datetime import timedelta
 
