@@ -186,8 +186,9 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     )
     walks = (
         Walk(("work",), (NEWEST,)),
-        Walk(("resolved", "queue"), (NEWEST,), only=OPEN),
-        Walk(("resolved", "reason"), (NEWEST,), only=OPEN),
+        # Ranged: of one queue, or reason, not all that is open is walked to.
+        Walk(("resolved", "queue"), ("queue", NEWEST), only=OPEN),
+        Walk(("resolved", "reason"), ("reason", NEWEST), only=OPEN),
         Walk(("resolved",), (NEWEST,), only=OPEN),
     )
 

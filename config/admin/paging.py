@@ -87,7 +87,7 @@ class Walk:
         found = Q()
         for name in self.by:
             wish = wishes[name]
-            ranged = f"-{wish.column}" in self.order
+            ranged = {wish.column, f"-{wish.column}"} & {*map(str, self.order)}
             found &= pinned(wish.column, wish.value) & wish.also if ranged else wish.q
         return found
 

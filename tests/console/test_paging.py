@@ -151,40 +151,72 @@ insert into jobs_deadletter (id, tenant_id, queue, work_id, reason, error, resol
   select slipway.uuid7(), tenant_id, 'jobs', id, 'exhausted', '',
     case when mod(n, 100) <> 0 then now() end
   from (select *, row_number() over () n from jobs_job where lane = 'crowd:1') j;
+insert into jobs_attempt (id, tenant_id, queue, work_id, number, started_at, outcome, error,
+    drainer)
+  select slipway.uuid7(), tenant_id, 'deliveries', id, 1,
+    now() - make_interval(secs => mod(n, 3600) + 0.5), 'failed', '', 1
+  from (select *, row_number() over () n from webhooks_delivery
+    where endpoint_id = %(endpoint)s) d where mod(n, 10) = 0;
+insert into jobs_deadletter (id, tenant_id, queue, work_id, reason, error)
+  select slipway.uuid7(), tenant_id, 'deliveries', id, 'exhausted', 'HTTP 503: busy'
+  from (select *, row_number() over () n from webhooks_delivery
+    where endpoint_id = %(endpoint)s) d where mod(n, 4) = 0;
+insert into webhooks_endpoint (id, tenant_id, url, host, description, event_types, custom_headers,
+    secrets, ordered, disabled_reason, disabled_at)
+  select slipway.uuid7(), %(tenant)s, 'https://h/', 'h' || mod(n, 5000) || ':443', '', '{}', '',
+    '[]', false, case when mod(n, 1000) = 0 then 'gone' else '' end,
+    case when mod(n, 1000) = 0 then now() end
+  from generate_series(1, %(crowd)s) n;
 insert into tenants_auditentry (id, at, tenant_id, actor, action, target, reason, request_id)
   select slipway.uuid7(), now(), %(tenant)s, 'system:crowd', 'crowd.' || mod(n, 20), 'crowd:' || n,
     '', '' from generate_series(1, %(crowd)s) n;
-insert into jobs_lane (tenant_id, key) select %(tenant)s, 'crowd:' || n
+insert into jobs_lane (tenant_id, key, failures, failing_since)
+  select %(tenant)s, 'crowd:' || n, case when mod(n, 200) = 0 then 5 else 0 end,
+    case when mod(n, 200) = 0 then now() end
   from generate_series(1, %(crowd)s) n;
+insert into jobs_lane (tenant_id, key) values (%(tenant)s, 'endpoint:' || %(endpoint)s);
 """
 TABLES = (
     "jobs_job", "webhooks_event", "webhooks_delivery", "jobs_attempt", "jobs_deadletter",
-    "tenants_auditentry", "jobs_lane",
+    "tenants_auditentry", "jobs_lane", "webhooks_endpoint",
 )  # fmt: skip
 QUERIES = [
     *(f"jobs/job/{q}" for q in (
         "", "?state=dead_letter", "?state=pending", "?state=processing", "?state=succeeded",
         "?tenant={slug}", "?tenant={other}", "?tenant={other}&state=dead_letter", "?kind=mail.send",
-        "?age=-hour", "?age=%2Bday", "?q=no+such+error", "?q={other}",
+        "?age=-hour", "?age=%2Bday", "?q=no+such+error", "?q={other}", "?ended=-hour",
+        "?ended=%2Bday", "?ended={span}", "?state=succeeded&ended={span}",
+        "?state=dead_letter&ended={span}", "?tenant={other}&ended={span}",
     )),
     *(f"webhooks/delivery/{q}" for q in (
         "", "?state=dead_letter", "?state=held", "?state=processing", "?tenant={other}",
         "?lane=endpoint:{endpoint}", "?q=ep_{endpoint}", "?q=h:443", "?host=h:443", "?age=-day",
-        "?tenant={slug}&state=dead_letter",
+        "?tenant={slug}&state=dead_letter", "?q=host:h", "?q=host:no.such", "?ended=-hour",
+        "?state=succeeded&ended={span}", "?state=cancelled&ended={span}",
+    )),
+    *(f"webhooks/endpoint/{q}" for q in (
+        "", "?q=host:h1", "?q=host:no.such", "?q=h1:443", "?disabled=yes&deleted=no",
+        "?disabled=yes", "?disabled_reason=gone", "?tenant={other}", "?q=ep_{endpoint}",
     )),
     *(f"webhooks/event/{q}" for q in ("", "?tenant={other}", "?tenant={slug}", "?type=crowd.ed")),
     *(f"jobs/attempt/{q}" for q in (
         "", "?outcome=failed", "?outcome=lost", "?queue=jobs", "?tenant={other}", "?q={work}",
-        "?q=no+such+error",
+        "?q=no+such+error", "?q=host:h", "?q=host:no.such", "?queue=deliveries&q=host:h",
+        "?q=dlv_{delivery}",
     )),
     *(f"jobs/deadletter/{q}" for q in (
         "", "?resolved=no", "?resolved=no&queue=jobs", "?resolved=no&reason=poison",
-        "?tenant={other}", "?q={work}", "?reason=exhausted",
+        "?tenant={other}", "?q={work}", "?reason=exhausted", "?q=host:h", "?q=host:no.such",
+        "?resolved=no&q=host:h", "?resolved=no&queue=jobs&reason=exhausted&error=HTTP+503",
+        "?queue=deliveries&age={span}", "?q=dlv_{delivery}", "?resolved=no&queue=deliveries",
     )),
     *(f"tenants/auditentry/{q}" for q in (
         "", "?action=crowd.7", "?actor=system:crowd", "?target=crowd:77", "?tenant={other}",
     )),
-    *(f"jobs/lane/{q}" for q in ("", "?paused=yes", "?failing=yes", "?tenant={other}")),
+    *(f"jobs/lane/{q}" for q in (
+        "", "?paused=yes", "?failing=yes", "?failing=often", "?paused=no&failing=often",
+        "?paused=no", "?tenant={other}", "?q=ep_{endpoint}", "?q=endpoint:{endpoint}", "?q=crowd:7",
+    )),
 ]  # fmt: skip
 
 
@@ -206,9 +238,16 @@ def crowd(django_db_blocker):
                 cursor.execute(statement, values)
         cursor.execute("select id from jobs_job where lane = 'crowd:1' limit 1")
         (work,) = cursor.fetchone()
+        cursor.execute("select id from webhooks_delivery where host = 'h:443' limit 1")
+        (delivery,) = cursor.fetchone()
         for table in TABLES:
             owner.execute(f"analyze {table}")
-    return {"slug": tenant.slug, "other": other.slug, "endpoint": endpoint, "work": work}
+    now = timezone.now()
+    span = f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}..{now:%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "slug": tenant.slug, "other": other.slug, "endpoint": endpoint, "work": work,
+        "delivery": delivery, "span": span,
+    }  # fmt: skip
 
 
 def plans(console, path: str) -> list[tuple[str, list[dict]]]:
