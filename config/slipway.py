@@ -85,7 +85,7 @@ SLIPWAY: dict[str, Any] = {
         "customers.export": {"step": "customers.exporting.run"},
         "customers.sync": {"step": "customers.syncing.run", "policy": "customers.syncing.POLICY"},
         "customers.sync_due": {"step": "customers.sources.run_due"},
-        "customers.erase": {"step": "customers.erasing.run"},
+        "customers.erase": {"step": "customers.erasing.run", "permission": "erase"},
         "campaigns.receipts": {"step": "campaigns.receipts.run"},
         "campaigns.generate": {
             "step": "campaigns.generating.run",
@@ -102,8 +102,9 @@ SLIPWAY: dict[str, Any] = {
         "tenants.move": {
             "step": "lifecycle.moving.running.run",
             "policy": "lifecycle.moving.running.POLICY",
+            "permission": "plan",  # Whose operator may cancel or discard it, too (console.roles).
         },
-        "tenants.export": {"step": "lifecycle.exporting.run"},
+        "tenants.export": {"step": "lifecycle.exporting.run", "permission": "export"},
         "tenants.close": {
             "step": "lifecycle.purging.run",
             "policy": "lifecycle.purging.POLICY",

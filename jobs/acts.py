@@ -1,6 +1,6 @@
 """What operators do to works, dead letters, lanes and replays: each act is a service of jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -8,13 +8,13 @@ from uuid import UUID
 
 from django import forms
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from config.admin.acts import Act, Asked, Because
+from config.admin.acts import Act, Asked, Because, Besides
 from jobs import lanes, registry, replaying, selection, services
 from jobs.errors import PaceRefused, ReasonMissing, StaleState
-from jobs.models import DeadLetter, Lane, Replay, Work
+from jobs.models import DeadLetter, Job, Lane, Replay, Work
 from jobs.resolving import WITHDRAWN
 from jobs.selection import Selection
 from jobs.services import OPERATOR
@@ -40,6 +40,12 @@ def _is_kept(work: Work) -> bool:
 
 def _not_kept(queue: str) -> Q:
     return ~Q(kind__in=[*registry.kept()]) if queue == "jobs" else Q()
+
+
+def _reserved(queue: str) -> Sequence[Besides]:
+    """What only some may begin, only they may give up."""
+    kinds = registry.reserved().items() if queue == "jobs" else ()
+    return [Besides(permission, Q(kind=kind)) for kind, permission in kinds]
 
 
 def of_works(queue: str, model: type[Work]) -> tuple[Act, ...]:
@@ -91,6 +97,7 @@ def discard(queue: str) -> Act:
         means="Given up for good; what it made is undone.",
         do=partial(_one, queue, services.skip),
         fits=lambda work: work.state == State.DEAD_LETTER and not _is_kept(work),
+        besides=partial(_reserved, queue),
         refusals=REFUSALS,
         chunk=partial(_chunk, queue, Action.DISCARD),
         within=_DEAD & _not_kept(queue),
@@ -107,6 +114,7 @@ def cancel(queue: str) -> Act:
         means="Withdrawn before it is done. What was begun, and can be undone, is undone.",
         do=partial(_one, queue, services.cancel),
         fits=lambda work: work.state in WITHDRAWN and not _is_kept(work),
+        besides=partial(_reserved, queue),
         refusals=REFUSALS,
         chunk=partial(_chunk, queue, Action.CANCEL),
         within=_WAITS & _not_kept(queue),
@@ -187,6 +195,19 @@ def _is_open(letter: DeadLetter) -> bool:
 # Queue → the permission that giving one of its works up takes besides. An app adds its queue's.
 DISCARDS: dict[str, str] = {}
 
+
+def _letters_besides() -> Sequence[Besides]:
+    """By its letter a work is given up by nobody who may not give up the work."""
+    job = Job.objects.filter(pk=OuterRef("work_id"))
+    return [
+        *(Besides(permission, Q(queue=queue)) for queue, permission in DISCARDS.items()),
+        *(
+            Besides(permission, Q(Exists(job.filter(kind=kind)), queue="jobs"))
+            for kind, permission in registry.reserved().items()
+        ),
+    ]
+
+
 LETTERS = (
     Act(
         name="replay",
@@ -208,7 +229,7 @@ LETTERS = (
         means="Given up for good; what it made is undone.",
         do=partial(_letter, services.discard),
         fits=_is_open,
-        besides=DISCARDS,
+        besides=_letters_besides,
         refusals=REFUSALS,
         chunk=partial(_letters, Action.DISCARD),
         within=Q(resolved_at=None),

@@ -128,6 +128,12 @@ def kept() -> Mapping[str, str]:
     return {name: spec["kept"] for name, spec in table.items() if spec.get("kept")}
 
 
+def reserved() -> Mapping[str, str]:
+    """Kinds whose jobs take a permission more to be given up: that to begin what they do."""
+    table = {**KINDS, **settings.SLIPWAY.get("JOBS", {})}
+    return {name: spec["permission"] for name, spec in table.items() if spec.get("permission")}
+
+
 def kind(name: str) -> Kind:
     """The kind of this name.
 

@@ -89,7 +89,7 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
         return [
             {"name": act.name, "label": act.label, "url": self.act_url(act, f"{ROW}={row.pk}")}
             for act in self.permitted(request)
-            if act.fits(row) and act.allowed_on(request.user, row)
+            if act.fits(row) and act.reached(request.user, [row])
         ]
 
     def offered_all(self, request: HttpRequest) -> list[dict[str, str]]:
@@ -175,8 +175,9 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
         """Do it to each for itself, and tell what came of it."""
         seen = dict(one.rpartition("=")[::2] for one in request.POST.getlist("seen"))
         done, told, refused = 0, "", dict[str, int]()
+        reached = act.reached(request.user, rows)
         for row in rows:
-            why = _why_not(act, row, seen.get(str(row.pk)), request.user)
+            why = _why_not(act, row, seen.get(str(row.pk)), is_reached=row.pk in reached)
             if not why:
                 try:
                     told = act.do(row, said) or ""
@@ -220,7 +221,8 @@ class Acting(admin.ModelAdmin):  # type: ignore[type-arg]
     def _confirm_rows(
         self, request: HttpRequest, act: Act, form: Because, rows: Sequence[Any]
     ) -> HttpResponse:
-        fit = [row for row in rows if act.fits(row) and act.allowed_on(request.user, row)]
+        reached = act.reached(request.user, rows)
+        fit = [row for row in rows if row.pk in reached and act.fits(row)]
         context = {
             "count": len(fit),
             "left_out": len(rows) - len(fit),
@@ -328,9 +330,9 @@ def _choose(of: Acting, request: HttpRequest, rows: QuerySet[Any]) -> HttpRespon
     return HttpResponseRedirect(of.act_url(act, query.urlencode()))
 
 
-def _why_not(act: Act, row: Any, seen: str | None, user: Any) -> str:
-    if not act.allowed_on(user, row):
-        return "you may not do this to one of its queue."
+def _why_not(act: Act, row: Any, seen: str | None, *, is_reached: bool) -> str:
+    if not is_reached:
+        return "you may not do this to one of its kind."
     if seen != standing(row):
         return "it stands otherwise by now; look at it again."
     return "" if act.fits(row) else "it cannot be, as it stands."

@@ -1,6 +1,6 @@
 """What an act is, as each app declares its own; config.admin.acting offers and does them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -38,8 +38,20 @@ class Asked:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """A permission that an act takes besides its own, of some of its model's rows."""
+
+    permission: str
+    rows: Q
+
+
 def _always(row: Any) -> bool:
     return True
+
+
+def _nothing() -> Sequence[Besides]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +65,7 @@ class Act:
     # Does it to one object; says what came of it where `done` is not enough.
     do: Callable[[Any, Asked], str | None]
     fits: Callable[[Any], bool] = _always  # Whether it can be done as the object stands.
-    # A row's queue → the permission that it takes besides.
-    besides: Mapping[str, str] = field(default_factory=dict)
+    besides: Callable[[], Sequence[Besides]] = _nothing  # Asked each time: apps add to them.
     means: str = ""  # What whoever confirms it should know.
     form: type[Because] = Because
     many: bool = True  # Whether several rows may be ticked for it.
@@ -69,15 +80,21 @@ class Act:
         """Whether the operator may."""
         return _may(user, self.permission)
 
-    def allowed_on(self, user: Any, row: Any) -> bool:
-        """Whether the operator may do it to this row."""
-        besides = self.besides.get(getattr(row, "queue", ""))
-        return besides is None or _may(user, besides)
-
     def within_reach_of(self, user: Any) -> Q:
         """The rows that the operator may do it to."""
-        shut = [queue for queue, besides in self.besides.items() if not _may(user, besides)]
-        return ~Q(queue__in=shut) if shut else Q()
+        reach = Q()
+        for one in self.besides():
+            if not _may(user, one.permission):
+                reach &= ~one.rows
+        return reach
+
+    def reached(self, user: Any, rows: Sequence[Any]) -> set[Any]:
+        """The keys of those of these rows that the operator may do it to."""
+        reach, keys = self.within_reach_of(user), {row.pk for row in rows}
+        if not (reach and keys):
+            return keys
+        found = type(rows[0])._default_manager.filter(reach, pk__in=keys)
+        return set(found.values_list("pk", flat=True))
 
 
 def _may(user: Any, permission: str) -> bool:

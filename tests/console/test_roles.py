@@ -20,6 +20,7 @@ from jobs.models import DeadLetter
 from jobs.states import State
 from tenants.models import AuditEntry, User
 from tenants.routers import as_operator
+from tests.console import acting
 from tests.console.operators import job, letter, sign_up
 from tests.people import PASSWORD, Browser, csrf_token, make_user
 
@@ -269,7 +270,39 @@ def test_giving_up_a_sign_up_by_its_dead_letter_takes_the_permission_to_undo(ten
         assert not letters.filter(act.within_reach_of(fresh(made.user)))
         operator = add(Role.OPERATOR).user
         assert letters.filter(act.within_reach_of(fresh(operator)))
-        assert act.allowed_on(fresh(operator), of_sign_up)
+        assert act.reached(fresh(operator), [of_sign_up]) == {of_sign_up.pk}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "tenants.move",
+        pytest.param("tenants.export", marks=pytest.mark.thorough),
+        pytest.param("customers.erase", marks=pytest.mark.thorough),
+    ],
+)
+def test_whoever_may_not_begin_a_job_does_not_give_it_up_by_hand_made_posts(tenant, kind):
+    """Moving a tenant's plan is the administrator's: so is cancelling the move."""
+    waits = job(tenant, kind=kind, state=State.SCHEDULED)
+    dead = acting.dead(job(tenant, kind=kind), "jobs")
+    its_letter = DeadLetter.objects.using("operator").get(work_id=dead.pk)
+    tried = ((waits, "cancel"), (dead, "discard"), (its_letter, "discard"))
+    operator, administrator = acting.Signed(Role.OPERATOR), acting.Signed(Role.ADMINISTRATOR)
+    for row, act in tried:
+        path = acting.act_url(row, act).partition("?")[0].removesuffix(f"act/{act}/")
+        page = operator.html(f"{path}{row.pk}/change/")
+        assert f"/act/{act}/" not in page
+        assert "/act/replay/" in page or row is waits
+        answer = operator.post(acting.act_url(row, act), reason="by hand", seen=acting.seen(row))
+        assert "may not do this to one of its kind" in operator.told(answer)
+        assert acting.standing(acting.fresh(row)) == acting.standing(row)
+        of_all = acting.act_url(row, act).partition("?")[0]
+        found = operator.html(f"{of_all}?act.all=1&tenant={tenant.slug}")
+        assert "There is nothing here that this can be done to" in found
+    assert acting.entries("by hand") == []
+    for row, act in tried[:2]:
+        administrator.told(administrator.confirm(acting.act_url(row, act), reason="for good"))
+        assert acting.fresh(row).state != row.state
 
 
 def test_nobody_cancels_or_discards_the_purge_of_a_closing_tenant(tenant):
