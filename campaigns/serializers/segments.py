@@ -85,10 +85,14 @@ class RecipientAnswer(TypedDict):
 
 
 class PreviewAnswer(TypedDict):
-    """What a campaign would come to. `sample` is null without the scope customers:read."""
+    """What a campaign would come to. `sample` is null without the scope customers:read.
+
+    `approximate`: there was no time to count all; one customer in 64 was, and multiplied.
+    """
 
     count: int
     messages: int
+    approximate: bool
     skips: dict[str, int]
     sample: list[RecipientAnswer] | None
     estimated_seconds: int | None
@@ -108,6 +112,7 @@ def preview_as_json(found: Preview, *, sample: bool) -> PreviewAnswer:
     return {
         "count": found.count,
         "messages": found.messages,
+        "approximate": found.approximate,
         "skips": dict(found.skips),
         "sample": [_recipient(each) for each in found.sample] if sample else None,
         "estimated_seconds": found.estimated_seconds,

@@ -1,8 +1,11 @@
 """The preview: how many messages, to whom, who gets none and why."""
 
+from contextlib import contextmanager
+
 import pytest
 from django.db import connections
 
+from campaigns import preview, variables
 from campaigns.models import ProviderAccount
 from customers.models import Suppression
 from jobs.models import Lane
@@ -149,18 +152,62 @@ def test_it_sees_nobody_elses_customers_or_lists(mixed, other_desk):
     assert (shown["count"], shown["messages"], shown["skips"]) == (2, 2, {})
 
 
-def test_it_says_so_when_the_database_stopped_it(desk, superuser):
-    """The customers are locked, so that the count waits for longer than it may."""
+@contextmanager
+def hurried(superuser, time):
+    """The app role has no more time for a statement than this."""
     role = "alter role slipway_app in database " + superuser.info.dbname
-    superuser.execute(f"{role} set statement_timeout = '200ms'")
+    superuser.execute(f"{role} set statement_timeout = '{time}'")
     try:
         connections.close_all()
         connections["default"].close_pool()
-        with superuser.transaction():
-            superuser.execute("lock table pool.customers_customer in access exclusive mode")
-            refused = desk.post("/segments/preview", {"filter": EVERYBODY})
+        yield
     finally:
         superuser.execute(f"{role} reset statement_timeout")
         connections["default"].close_pool()
+
+
+def slow():
+    """A filter that is true of all, and takes the database a while."""
+    search = {"field": "attributes.letter", "op": "contains", "ignore_case": True}
+    misses = [search | {"value": f"no such word {n}"} for n in range(40)]
+    return {"any": [*misses, {"field": "external_id", "op": "is_not_set"}]}
+
+
+def test_it_estimates_what_there_is_no_time_to_count(desk, superuser):
+    letter = {"letter": "Wörter " * 1000}
+    desk.add_many(300, attributes=letter)
+    desk.add(*({"phone": f"+4930{200_000 + n}", "attributes": letter} for n in range(300)))
+    with hurried(superuser, "250ms"):
+        answer = desk.post("/segments/preview", {"filter": slow()})
+    assert answer.status_code == 200, answer.json()
+    shown = answer.json()
+    assert shown["approximate"] is True
+    assert 200 < shown["count"] < 1500  # It is 600.
+    assert shown["messages"] == shown["count"] - shown["skips"]["no_consent"]
+    assert all(each["phone"] < "+4930200000" for each in shown["sample"])
+
+
+def test_an_estimate_counts_each_number_once(desk):
+    """Customers with one number are looked at together, or not at all."""
+    desk.add_many(2000)
+    desk.add_many(2000)
+    with tenant_context(desk.tenant):
+        said = variables.expression({})
+        values = {"tenant": desk.tenant.pk}
+        count, skips = preview._counted(f"{preview._SOME} and true", said, values)
+    assert skips == {"duplicate_phone": count / 2}
+    assert 20 < count < 110  # Of 4,000 / 64.
+
+
+def test_what_was_counted_says_so(desk):
+    desk.add_many(2)
+    assert desk.post("/segments/preview", {"filter": EVERYBODY}).json()["approximate"] is False
+
+
+def test_it_says_so_when_the_database_stopped_it(desk, superuser):
+    """The customers are locked, so that any count waits for longer than it may."""
+    with hurried(superuser, "200ms"), superuser.transaction():
+        superuser.execute("lock table pool.customers_customer in access exclusive mode")
+        refused = desk.post("/segments/preview", {"filter": EVERYBODY})
     assert (refused.status_code, refused.json()["code"]) == (503, "preview_took_too_long")
     assert "piece by piece" in refused.json()["detail"]
