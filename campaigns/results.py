@@ -6,10 +6,11 @@ them. Every cell is neutral (config.spreadsheets).
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from campaigns.models import Message, Skip
-from campaigns.serializers.messages import status_of
+from campaigns.serializers.messages import masked_phone, status_of
 from config.ids import format_id
 from config.spreadsheets import as_csv
 from customers.models import Customer
@@ -32,10 +33,13 @@ _AT_ONCE = 1000
 _FIRST = UUID(int=0)
 
 
-def rows_as_csv(tenant: TenantRef, campaign_id: UUID) -> Iterator[bytes]:
-    """The whole file: messages in the order in which they were made, then who got none."""
+def rows_as_csv(tenant: TenantRef, campaign_id: UUID, *, personal: bool = True) -> Iterator[bytes]:
+    """The whole file: messages in the order in which they were made, then who got none.
+
+    Numbers are masked where it is not to be `personal`.
+    """
     yield as_csv([COLUMNS])
-    for read in (_messages, _skips):
+    for read in (partial(_messages, personal=personal), _skips):
         place: UUID | None = _FIRST
         while place is not None:
             with tenant_context(tenant):
@@ -47,13 +51,15 @@ def rows_as_csv(tenant: TenantRef, campaign_id: UUID) -> Iterator[bytes]:
 Rows = tuple[list[Sequence[str]], UUID | None]
 
 
-def _messages(campaign_id: UUID, after: UUID) -> Rows:
+def _messages(campaign_id: UUID, after: UUID, *, personal: bool) -> Rows:
     """A page of them behind a place, and where the next begins; None at the end. No tests."""
     found = list(
         Message.objects.filter(campaign_id=campaign_id, pk__gt=after).order_by("id")[:_AT_ONCE]
     )
     known = _external_ids(message.customer_id for message in found)
-    rows: list[Sequence[str]] = [_message(message, known) for message in found if not message.test]
+    rows: list[Sequence[str]] = [
+        _message(message, known, personal) for message in found if not message.test
+    ]
     return rows, found[-1].pk if len(found) == _AT_ONCE else None
 
 
@@ -76,10 +82,10 @@ def _skips(campaign_id: UUID, after: UUID) -> Rows:
     return rows, found[-1].pk if len(found) == _AT_ONCE else None
 
 
-def _message(message: Message, known: Mapping[UUID, str]) -> Sequence[str]:
+def _message(message: Message, known: Mapping[UUID, str], personal: bool) -> Sequence[str]:
     is_sent = message.state == State.SUCCEEDED
     return (
-        message.phone,
+        message.phone if personal else masked_phone(message.phone),
         *_customer(message.customer_id, known),
         status_of(message.state),
         _error(message),

@@ -1,5 +1,6 @@
 """A campaign's messages, who got none and why, and both as a file."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -28,13 +29,17 @@ from config.lists import (
 )
 from config.spreadsheets import CONTENT_TYPE
 from customers.phones import InvalidPhone, normalise
-from tenants.auth import Caller, CallerView
+from tenants.auth import CallerView
+from tenants.views import caller_of
 
 FILTERS = ("status", "phone")
 
 
 class Messages(CallerView):
-    """GET /v1/campaigns/{id}/messages: newest first, tests among them; none are counted."""
+    """GET /v1/campaigns/{id}/messages: newest first, tests among them; none are counted.
+
+    Numbers, and what variables said, are masked without customers:read.
+    """
 
     tenant_required = True
     scopes = {"GET": "campaigns:read"}
@@ -43,12 +48,16 @@ class Messages(CallerView):
 
     def get(self, request: Request, campaign_id: str) -> Response:
         refuse_unknown_parameters(request, FILTERS)
+        may_see = "customers:read" in caller_of(request).scopes
+        if "phone" in request.GET:  # It would tell whose number a masked one is.
+            caller_of(request).require_scope("customers:read")
         limit = read_limit(request)
         before = read_cursor(request, UUID)
         asked = {"states": _states(request), "phone": _phone(request)}
         campaign = services.find(parse_id("cmp", campaign_id))
         found = listed(campaign.pk, **asked, before=before, most=limit + 1)
-        shown = page(found.rows, limit=limit, show=message_as_json, place=_place, then=found.place)
+        show = partial(message_as_json, personal=may_see)
+        shown = page(found.rows, limit=limit, show=show, place=_place, then=found.place)
         return Response(shown)
 
 
@@ -71,17 +80,21 @@ class Skips(CallerView):
 
 
 class Results(CallerView):
-    """GET /v1/campaigns/{id}/results.csv: what became of each customer that it was for."""
+    """GET /v1/campaigns/{id}/results.csv: what became of each customer that it was for.
+
+    Numbers are masked without customers:read.
+    """
 
     tenant_required = True
     scopes = {"GET": "campaigns:read"}
     answers = {"GET": {(200, "text/csv"): str}}
 
     def get(self, request: Request, campaign_id: str) -> StreamingHttpResponse:
-        caller: Caller = request.caller  # type: ignore[attr-defined]
+        caller = caller_of(request)
+        may_see = "customers:read" in caller.scopes
         campaign = services.find(parse_id("cmp", campaign_id))
         return StreamingHttpResponse(
-            results.rows_as_csv(caller.tenant_ref, campaign.pk),
+            results.rows_as_csv(caller.tenant_ref, campaign.pk, personal=may_see),
             content_type=CONTENT_TYPE,
             headers={
                 "Content-Disposition": f'attachment; filename="results-{campaign.pk}.csv"',

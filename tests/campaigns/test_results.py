@@ -10,6 +10,7 @@ from campaigns import results
 from config.spreadsheets import plain
 from jobs.states import State
 from tests.campaigns import brought
+from tests.campaigns.desk import Desk
 
 S = State
 
@@ -103,3 +104,39 @@ def test_nothing_of_another_campaign_is_in_it(desk, other_desk):
     brought.message(other, 1)
     brought.message(brought.campaign(other_desk.tenant), 2)
     assert rows(desk, one) == []
+
+
+# ---- Without customers:read ----
+
+
+@pytest.fixture
+def reader(client, desk):
+    """Somebody who may read campaigns, and no customers."""
+    return Desk(client, desk.tenant, "campaigns:read")
+
+
+def test_who_may_read_no_customers_sees_no_numbers_in_the_file(desk, reader):
+    one = brought.campaign(desk.tenant, total=2)
+    brought.message(one, 1)
+    brought.message(one, 2, phone="")
+    first, erased = rows(reader, one)
+    assert (first["phone"], erased["phone"]) == ("••••••••01", "")
+    assert plain(rows(desk, one)[0]["phone"]) == "+4930100001"
+
+
+def test_who_may_read_no_customers_sees_no_numbers_in_the_list(desk, reader):
+    one = brought.campaign(desk.tenant, total=1)
+    brought.message(one, 1, params={"name": "Ada"}, provider_id="wamid.HBgNNDkzMDEwMDAwMQ")
+    path = f"/campaigns/cmp_{one.pk}/messages"
+    (shown,) = reader.get(path).json()["data"]
+    assert (shown["phone"], shown["params"]) == ("••••••••01", {"name": "••••••••"})
+    assert shown["provider_id"] == "••••••••"
+    (whole,) = desk.get(path).json()["data"]
+    assert (whole["phone"], whole["params"]) == ("+4930100001", {"name": "Ada"})
+
+
+def test_who_may_read_no_customers_asks_for_no_number(desk, reader):
+    one = brought.campaign(desk.tenant, total=1)
+    brought.message(one, 1)
+    refused = reader.get(f"/campaigns/cmp_{one.pk}/messages?phone=%2B4930100001")
+    assert (refused.status_code, refused.json()["scope"]) == (403, "customers:read")
