@@ -1,17 +1,20 @@
 """Everything of a tenant in an archive (lifecycle.archive), for whoever moves away.
 
 A job of the platform's writes it on its machine, stores it below the tenant's own prefix and says
-so: killed anywhere, it begins anew, and a half file is given to nobody. It works for suspended
-tenants and for those in their days of grace too.
+so: killed anywhere, it begins anew, and a half file is given to nobody. What takes longer than a
+job may is written in stretches: each stores what there is, and the next one goes on from that. It
+works for suspended tenants and for those in their days of grace too.
 """
 
 import hashlib
+import os
 import posixpath
+import shutil
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
-from typing import IO
+from typing import IO, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -42,7 +45,7 @@ from tenants.summary import TenantSummary
 KIND = "tenants.export"
 OPERATOR = "operator"
 TELL_SECONDS = 2.0  # Between two words on how far it is.
-SPARE = 30.0  # Seconds before the deadline that are left for storing the file.
+SPARE = 30.0  # Seconds before the deadline that are left for storing the file, at the least.
 _NOBODYS = (State.DEAD_LETTER, State.DISCARDING, State.DISCARDED, State.CANCELLED)
 
 # The app role may not name the columns that it may not write: Django would name all.
@@ -106,27 +109,48 @@ def run(claim: Claim) -> Outcome:
     found = _rows(claim).first()
     if found is None:
         return Succeeded()
+    if found.started_at is None:  # At its beginning, or somebody was erased since.
+        _tell(claim, started_at=Now(), file="")
+        found.file = ""
     tenant_id = int(found.tenant_id or 0)
-    _tell(claim, started_at=Now())
     _forget_halves(found, tenant_id)
     with spool() as file:
+        teller = _Teller(claim)
+        _fetch(found, file)
+        teller.leave_time_for_as_much()
         try:
-            written = archive.write(file, tenant_id=tenant_id, heard=_Teller(claim))
+            written = archive.write(file, tenant_id=tenant_id, heard=teller, enough=teller.enough)
         except TooLong:
             return Fail(f"too large for a job: manage.py tenants export --file, for {found.pk}")
         except TenantGone:
             return Fail("the tenant is gone")
-        size, digest = file.tell(), digest_of(file)
+        size, digest = file.seek(0, os.SEEK_END), digest_of(file)
         name = files.storage().save(_name(found, tenant_id), File(file))
+    return _settle(claim, found, written, name, size=size, digest=digest)
+
+
+def _settle(
+    claim: Claim, found: Export, written: Written, name: str, *, size: int, digest: str
+) -> Outcome:
+    """Say what was stored: the archive, or as much of it as there was time for."""
     try:
         done = _finish(claim, written, name, size=size, digest=digest)
     except BaseException:
         _delete_unless_named(found, name)
         raise
-    if done:
-        return Succeeded()
-    files.storage().delete(name)
-    return Snooze(0.0, "somebody whom it shows was erased meanwhile: it begins anew")
+    if not done:
+        files.storage().delete(name)
+        return Snooze(0.0, "somebody whom it shows was erased meanwhile: it begins anew")
+    if found.file:
+        files.storage().delete(found.file)
+    return Succeeded() if written.is_whole else Snooze(0.0, "there is more to write")
+
+
+def _fetch(found: Export, file: IO[bytes]) -> None:
+    """What an earlier stretch stored; nothing when it is gone: then it begins anew."""
+    if name := file_of(found):
+        with suppress(FileNotFoundError), files.storage().open(name) as stored:
+            shutil.copyfileobj(stored, file, 1 << 20)
 
 
 def file_of(found: Export) -> str | None:
@@ -149,11 +173,14 @@ def erase_from(tenant_ids: Collection[int]) -> int:
         _wait_for_others(tenant_id, using=OPERATOR)
     rows = Export.objects.using(OPERATOR).filter(tenant_id__in=tenant_ids)
     # First: one that ends at this moment is finished in the next statement's eyes.
-    rows.filter(finished_at=None).update(started_at=None)
+    begun = rows.filter(finished_at=None)
+    parts = [name for each in begun.select_for_update() if (name := file_of(each))]
+    begun.update(started_at=None, file="")
     count = finished(tenant_ids).update(erased_at=Now())
     gone = rows.filter(erased_at__isnull=False)
     # Whatever is left of them goes with the old ones.
     transaction.on_commit(lambda: _forget(gone), using=OPERATOR, robust=True)
+    transaction.on_commit(lambda: _delete(parts), using=OPERATOR, robust=True)
     return count
 
 
@@ -204,15 +231,24 @@ def record_written(tenant: Tenant, *, actor: str, reason: str) -> None:
 
 
 def old() -> QuerySet[Export]:
-    """Archives older than SLIPWAY["RETENTION"]["archives"], or of which somebody was erased."""
+    """Archives older than SLIPWAY["RETENTION"]["archives"], or of which somebody was erased.
+
+    As old as that they are given up too that never were finished, with what there is of them.
+    """
     kept = timedelta(days=float(settings.SLIPWAY["RETENTION"]["archives"]))
     gone = Q(finished_at__lt=Now() - kept) | Q(erased_at__isnull=False)
+    gone |= Q(finished_at=None, created_at__lt=Now() - kept)
     return Export.objects.using(OPERATOR).filter(gone)
 
 
 def forget_old() -> int:
     """Delete the old ones; says how many."""
     return _forget(old())
+
+
+def _delete(names: Iterable[str]) -> None:
+    for name in names:
+        files.storage().delete(name)
 
 
 def _forget(rows: Iterable[Export]) -> int:
@@ -229,11 +265,19 @@ class _Teller:
     """Says in the export's row how far it is, and ends what would take too long."""
 
     def __init__(self, claim: Claim) -> None:
-        self.claim, self.told = claim, time.monotonic()
+        self.claim, self.told, self.spare = claim, time.monotonic(), SPARE
+
+    def leave_time_for_as_much(self) -> None:
+        """What was fetched since is stored again, with more."""
+        self.spare += 2 * (time.monotonic() - self.told)
+
+    def enough(self) -> bool:
+        """Whether what there is should be stored."""
+        return time.monotonic() > self.claim.deadline - self.spare
 
     def __call__(self, table: str, rows: int) -> None:
         now = time.monotonic()
-        if now > self.claim.deadline - SPARE:
+        if now > self.claim.deadline - self.spare / 2:  # The table cannot be left in the middle.
             raise TooLong
         if now - self.told > TELL_SECONDS:
             self.told = now
@@ -253,21 +297,13 @@ def _tell(claim: Claim, **columns: object) -> None:
 
 def _finish(claim: Claim, written: Written, name: str, *, size: int, digest: str) -> bool:
     """Say that it is there; False when somebody was erased since it was begun (`erase_from`)."""
+    columns: dict[str, Any] = {"table": written.table, "rows": written.rows, "file": name}
+    if written.is_whole:
+        columns |= {"taken_at": written.taken_at, "size": size, "digest": digest}
+        columns |= {"finished_at": Now()}
     with transaction.atomic(using=OPERATOR):
         hold(claim, using=OPERATOR)
-        count = (
-            _rows(claim)
-            .filter(started_at__isnull=False)
-            .update(
-                table="",
-                rows=written.rows,
-                taken_at=written.taken_at,
-                file=name,
-                size=size,
-                digest=digest,
-                finished_at=Now(),
-            )
-        )
+        count = _rows(claim).filter(started_at__isnull=False).update(**columns)
     return bool(count)
 
 
@@ -289,9 +325,10 @@ def _delete_unless_named(found: Export, name: str) -> None:
 def _forget_halves(found: Export, tenant_id: int) -> None:
     """Delete what a try left behind that was killed while it stored its file."""
     place = _place(tenant_id)
+    kept = posixpath.basename(found.file)
     with suppress(FileNotFoundError):
         for name in files.storage().listdir(place)[1]:
-            if name.startswith(f"{found.pk}-"):
+            if name.startswith(f"{found.pk}-") and name != kept:
                 files.storage().delete(posixpath.join(place, name))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import threading
+import time
 import zipfile
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
-from jobs.outcomes import Fail, Succeeded
+from jobs.outcomes import Fail, Snooze, Succeeded
 from jobs.registry import kind
 from lifecycle import archive, exporting, tables
 from lifecycle.errors import TooManyExports
@@ -216,7 +217,7 @@ def test_killed_anywhere_it_is_begun_anew(client, tenant, engine):
     shown, killed = api.begin().json(), 0
     place = f"{files.prefix_of(tenant.pk)}/archives"
     with Killer() as killer:
-        for after in (0, *range(1, 100, 2)):
+        for after in range(100):
             [claim] = engine.claim("jobs", drainer=drainer)
             if not killer.dies(claim, after=after):
                 break
@@ -237,6 +238,95 @@ def test_one_that_would_take_too_long_says_what_to_do(client, tenant, engine):
     outcome = kind(exporting.KIND).step(replace(claim, deadline=0.0))
     assert isinstance(outcome, Fail)
     assert "--file" in outcome.error
+
+
+def stretch(claim, seconds=exporting.SPARE * 0.7):
+    """A job's run with no more time than for a batch."""
+    return kind(exporting.KIND).step(replace(claim, deadline=time.monotonic() + seconds))
+
+
+def furnish(tenant, notebooks: int, attempts: int) -> None:
+    """Rows of a table, and of one that is partitioned."""
+    Notebook.objects.using(OPERATOR).bulk_create(
+        Notebook(tenant_id=tenant.pk, title=f"N{n:03}") for n in range(notebooks)
+    )
+    with connections[OPERATOR].cursor() as cursor:
+        cursor.execute(
+            "insert into jobs_attempt (id, tenant_id, queue, work_id, number, started_at, outcome,"
+            " error, drainer) select gen_random_uuid(), %s, 'jobs', gen_random_uuid(), n, now(),"
+            " 'succeeded', '', 1 from generate_series(1, %s) n",
+            [tenant.pk, attempts],
+        )
+
+
+@pytest.mark.thorough
+def test_what_takes_longer_than_a_job_goes_on_behind_its_last_row(
+    client, tenant, engine, monkeypatch
+):
+    monkeypatch.setattr(archive, "BATCH", 10)
+    furnish(tenant, 35, 25)
+    api = Api(client, tenant)
+    shown = api.begin().json()
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+    place, stretches = f"{files.prefix_of(tenant.pk)}/archives", 1
+    while (outcome := stretch(claim)) != Succeeded():
+        assert isinstance(outcome, Snooze), outcome
+        assert len(files.storage().listdir(place)[1]) == 1  # As much as there is, once.
+        told = api.get(f"/{shown['id']}")
+        assert (told.json()["status"], told.json()["file_url"]) == ("running", None)
+        assert api.get(f"/{shown['id']}/file").status_code == 409
+        if stretches == 2:  # And killed in between: it goes on from what was stored.
+            files.storage().save(f"{place}/{claim.id}-half.zip", io.BytesIO(b"PK half"))
+        stretches += 1
+    assert stretches > 7
+    body = b"".join(api.get(f"/{shown['id']}/file").streaming_content)
+    archived = zipfile.ZipFile(io.BytesIO(body))
+    assert (archived.testzip(), archived.comment) == (None, b"")
+    assert hashlib.sha256(body).hexdigest() == api.get(f"/{shown['id']}").json()["sha256"]
+    manifest = json.loads(archived.read("manifest.json"))
+    assert set(archived.namelist()) == {*manifest["files"], "manifest.json"}
+    for table, count, name in (("notes_notebook", 35, "title"), ("jobs_attempt", 25, "number")):
+        parts = [part for part in manifest["files"] if part.split(".")[0] == table]
+        rows = [row for part in parts for row in lines(archived, part.removesuffix(".jsonl"))]
+        assert len(rows) == len({row[name] for row in rows}) == count
+        assert len(parts) == -(-count // 10)
+        assert len({manifest["files"][part]["taken_at"] for part in parts}) == len(parts)
+    assert len(files.storage().listdir(place)[1]) == 1
+
+
+@pytest.mark.thorough
+def test_nobody_who_is_erased_meanwhile_is_left_in_what_was_stored(
+    client, tenant, engine, monkeypatch
+):
+    monkeypatch.setattr(archive, "BATCH", 10)
+    furnish(tenant, 25, 0)
+    api = Api(client, tenant)
+    api.begin()
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+    for _ in range(4):
+        assert isinstance(stretch(claim), Snooze)
+    place = f"{files.prefix_of(tenant.pk)}/archives"
+    with transaction.atomic(using=OPERATOR):
+        exporting.erase_from([tenant.pk])
+    assert files.storage().listdir(place)[1] == []
+    assert stretch(claim, 3600) == Succeeded()
+    found = Export.objects.using(OPERATOR).get(pk=claim.id)
+    with files.storage().open(found.file) as file:
+        assert "notes_notebook.2.jsonl" not in zipfile.ZipFile(file).namelist()
+
+
+def test_what_was_never_finished_is_given_up_in_the_end(client, tenant, engine):
+    api = Api(client, tenant)
+    shown = api.begin().json()
+    [claim] = engine.claim("jobs", drainer=engine.drainer())
+    assert isinstance(stretch(claim), Snooze)
+    place = f"{files.prefix_of(tenant.pk)}/archives"
+    assert len(files.storage().listdir(place)[1]) == 1
+    assert not exporting.old().filter(tenant_id=tenant.pk).exists()
+    Export.objects.using(OPERATOR).update(created_at=timezone.now() - timedelta(days=8))
+    exporting.forget_old()
+    assert files.storage().listdir(place)[1] == []
+    assert api.get(f"/{shown['id']}").status_code == 404
 
 
 def test_who_asks_and_who_takes_it_is_recorded(client, tenant, engine):
