@@ -152,6 +152,7 @@ class Scene:
     """A Postgres, two web processes and one mover, and the platform that asks it to move."""
 
     yard: Yard
+    postgres: Postgres
     ports: list[int]
     tenant: int
     tokens: list[str]  # A key of its own for each writer: a key has its limit.
@@ -282,14 +283,14 @@ def staged(tmp_path: Path) -> Iterator[tuple[Scene, Ledger]]:
     try:
         postgres.start()
         valkey.start()
-        yield staged_scene(yard)
+        yield staged_scene(yard, postgres)
     finally:
         yard.clear()
         valkey.stop()
         postgres.stop("immediate")
 
 
-def staged_scene(yard: Yard) -> tuple[Scene, Ledger]:
+def staged_scene(yard: Yard, postgres: Postgres) -> tuple[Scene, Ledger]:
     settled = subprocess.run(
         [sys.executable, "-c", SETTLE, str(CUSTOMERS), str(WRITERS)],
         cwd=ROOT, env=yard.environment, capture_output=True, text=True,
@@ -309,7 +310,7 @@ def staged_scene(yard: Yard) -> tuple[Scene, Ledger]:
     ledger = Ledger()
     ledger.free = [(f"old{n}", f"cus_{id_}") for n, id_ in enumerate(ids)]
     ledger.rows = {key: fields_of(key) | {"id": id_} for key, id_ in ledger.free}
-    return Scene(yard, ports, tenant, tokens, platform), ledger
+    return Scene(yard, postgres, ports, tenant, tokens, platform), ledger
 
 
 def answers(port: int) -> bool:
