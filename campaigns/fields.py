@@ -23,7 +23,7 @@ class Kind(StrEnum):
     """What a field holds, which decides what it may be compared with."""
 
     TEXT = "text"  # Empty is not set.
-    AMOUNT = "amount"  # In the tenant's own currency, whichever that is: nothing is converted.
+    AMOUNT = "amount"  # In the tenant's own currency (customers.currency): nothing is converted.
     MOMENT = "moment"
     CHOICE = "choice"  # One of a few words.
     ATTRIBUTE = "attribute"  # Any JSON; absent, null and the empty text are not set.

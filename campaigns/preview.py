@@ -22,6 +22,7 @@ from campaigns.errors import PreviewTookTooLong
 from campaigns.filters import Filter
 from campaigns.models import ProviderAccount, Skip
 from campaigns.variables import CannotRender, Expression
+from customers.currency import currency
 from jobs.models import Lane
 from tenants.context import require_tenant
 from tenants.models import Tenant
@@ -72,6 +73,7 @@ class Preview:
     sample: tuple[Recipient, ...]
     estimated_seconds: int | None  # None where nobody has said, or learnt, what the account takes.
     approximate: bool = False  # One customer in 64 was looked at, and the numbers multiplied.
+    currency: str | None = None  # Of amounts.
 
     @property
     def messages(self) -> int:
@@ -112,7 +114,7 @@ def preview(
         else:
             shown = ()
     seconds = _seconds(count - sum(skips.values()), account)
-    return Preview(count, skips, shown, seconds, approximate=not whole)
+    return Preview(count, skips, shown, seconds, approximate=not whole, currency=currency())
 
 
 def recipient(*, customer_id: UUID, mapping: Mapping[str, Any], text: str) -> Said | None:

@@ -178,6 +178,8 @@ SLIPWAY: dict[str, Any] = {
         "sync_bytes": 4 * 1024 * 1024,  # Of one page of a source.
         "sync_timeout": 30.0,  # Seconds for one page in all.
         "sync_pages_most": 100_000,
+        # Of the amounts of tenants whose `metadata` name no `currency` (ISO 4217); None: unsaid.
+        "currency": None,
     },
     "CAMPAIGNS": {
         "segments_most": 500,  # Of a tenant's.

@@ -64,11 +64,12 @@ class PreviewWish(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SegmentAnswer(TypedDict):
-    """A filter with a name."""
+    """A filter with a name. Amounts in it are in the tenant's `currency`; null: nobody has said."""
 
     id: str
     name: str
     filter: dict[str, Any]
+    currency: str | None
     created_at: Moment
     updated_at: Moment
 
@@ -96,13 +97,15 @@ class PreviewAnswer(TypedDict):
     skips: dict[str, int]
     sample: list[RecipientAnswer] | None
     estimated_seconds: int | None
+    currency: str | None
 
 
-def segment_as_json(segment: Segment) -> SegmentAnswer:
+def segment_as_json(segment: Segment, *, currency: str | None) -> SegmentAnswer:
     return {
         "id": format_id("seg", segment.pk),
         "name": segment.name,
         "filter": segment.filter,
+        "currency": currency,
         "created_at": segment.created_at,
         "updated_at": segment.updated_at,
     }
@@ -116,6 +119,7 @@ def preview_as_json(found: Preview, *, sample: bool) -> PreviewAnswer:
         "skips": dict(found.skips),
         "sample": [_recipient(each) for each in found.sample] if sample else None,
         "estimated_seconds": found.estimated_seconds,
+        "currency": found.currency,
     }
 
 

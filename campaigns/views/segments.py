@@ -1,5 +1,6 @@
 """Segments: made, read, changed; and what a campaign to one would come to."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from campaigns.serializers.segments import (
 from config.api import decode
 from config.ids import parse_id
 from config.lists import Page, page, read_cursor, read_limit, refuse_unknown_parameters
+from customers.currency import currency
 from tenants.auth import CallerView
 from tenants.views import caller_of
 
@@ -41,12 +43,13 @@ class Segments(CallerView):
         before = read_cursor(request, UUID)
         rows = rows.filter(pk__lt=before) if before else rows
         place = lambda segment: str(segment.pk)  # noqa: E731
-        return Response(page(rows[: limit + 1], limit=limit, show=segment_as_json, place=place))
+        show = partial(segment_as_json, currency=currency())
+        return Response(page(rows[: limit + 1], limit=limit, show=show, place=place))
 
     def post(self, request: Request) -> Response:
         wish = decode(request, SegmentWish)
         made = segments.create(name=wish.name, filter=wish.filter, actor=caller_of(request).actor)
-        shown = segment_as_json(made)
+        shown = segment_as_json(made, currency=currency())
         return Response(shown, status=201, headers={"Location": f"/v1/segments/{shown['id']}"})
 
 
@@ -63,7 +66,8 @@ class OneSegment(CallerView):
     answers = {"GET": SegmentAnswer, "PATCH": SegmentAnswer, "DELETE": {204: None}}
 
     def get(self, request: Request, segment_id: str) -> Response:
-        return Response(segment_as_json(segments.find(parse_id("seg", segment_id))))
+        found = segments.find(parse_id("seg", segment_id))
+        return Response(segment_as_json(found, currency=currency()))
 
     def patch(self, request: Request, segment_id: str) -> Response:
         segment = segments.change(
@@ -71,7 +75,7 @@ class OneSegment(CallerView):
             fields=decode(request, SegmentChange).fields(),
             actor=caller_of(request).actor,
         )
-        return Response(segment_as_json(segment))
+        return Response(segment_as_json(segment, currency=currency()))
 
     def delete(self, request: Request, segment_id: str) -> Response:
         segments.delete(segment_id=parse_id("seg", segment_id), actor=caller_of(request).actor)

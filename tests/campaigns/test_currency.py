@@ -1,0 +1,40 @@
+"""Amounts are in the tenant's own currency, and segments and previews say in which."""
+
+import pytest
+
+from tenants.models import Tenant
+
+RICH = {"field": "lifetime_value", "op": ">=", "value": "100.00"}
+
+
+@pytest.fixture
+def said(desks):
+    """Let the tenant's metadata be these."""
+
+    def say(**metadata):
+        rows = Tenant.objects.using("operator").filter(pk=desks.tenant.pk)
+        rows.update(metadata=metadata)
+
+    return say
+
+
+def test_segments_and_previews_name_the_tenants_currency(desks, said):
+    said(currency="CHF")
+    desks.add_many(2, lifetime_value=100)
+    made = desks.made("/segments", {"name": "Rich", "filter": RICH})
+    path = f"/segments/{made['id']}"
+    assert made["currency"] == "CHF"
+    assert desks.get(path).json() == made
+    assert desks.patch(path, {"name": "Richer"}).json()["currency"] == "CHF"
+    assert [one["currency"] for one in desks.get("/segments").json()["data"]] == ["CHF"]
+    shown = desks.post("/segments/preview", {"filter": RICH}).json()
+    assert (shown["count"], shown["currency"]) == (2, "CHF")
+
+
+@pytest.mark.parametrize("metadata", [{}, {"currency": "francs"}, {"currency": 756}])
+def test_who_has_said_none_has_the_platforms(desks, said, settings, metadata):
+    said(**metadata)
+    assert desks.post("/segments/preview", {"filter": RICH}).json()["currency"] is None
+    customers = settings.SLIPWAY["CUSTOMERS"] | {"currency": "EUR"}
+    settings.SLIPWAY = settings.SLIPWAY | {"CUSTOMERS": customers}
+    assert desks.post("/segments/preview", {"filter": RICH}).json()["currency"] == "EUR"
