@@ -4,10 +4,10 @@ from onboarding import models
 from onboarding.ledger import Resource
 from onboarding.steps.step import Context, Step
 
-# A filter tree (field, operator, value); everyone whom one may write to.
+# As POST /v1/segments takes it (docs/segments.md): everyone whom one may write to.
 SAMPLE_SEGMENT = {
     "name": "Everyone who agreed to hear from you",
-    "filter": {"field": "consent", "operator": "is", "value": "given"},
+    "filter": {"field": "consent", "op": "=", "value": "given"},
 }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from campaigns.errors import InvalidFilter
 from campaigns.segments import parse
 from customers.models import Customer
+from onboarding.steps.workspace import SAMPLE_SEGMENT
 from tenants.context import tenant_context
 from tests.campaigns.desk import Desk, pointers
 
@@ -493,3 +494,9 @@ def test_the_audit_trail_says_who_and_not_what(desk, operator):
     ]  # fmt: skip
     assert all(entry[1].startswith("api_key:") for entry in entries)
     assert "4930901820" not in str(entries)
+
+
+def test_the_segment_that_a_tenant_starts_with_is_one_that_is_taken(desk):
+    """What GET /v1/workspace shows may be posted as it is."""
+    made = desk.made("/segments", SAMPLE_SEGMENT)
+    assert made["filter"] == SAMPLE_SEGMENT["filter"]
