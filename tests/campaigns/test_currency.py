@@ -7,19 +7,14 @@ from tenants.models import Tenant
 RICH = {"field": "lifetime_value", "op": ">=", "value": "100.00"}
 
 
-@pytest.fixture
-def said(desks):
+def say(desk, **metadata):
     """Let the tenant's metadata be these."""
-
-    def say(**metadata):
-        rows = Tenant.objects.using("operator").filter(pk=desks.tenant.pk)
-        rows.update(metadata=metadata)
-
-    return say
+    rows = Tenant.objects.using("operator").filter(pk=desk.tenant.pk)
+    rows.update(metadata=metadata)
 
 
-def test_segments_and_previews_name_the_tenants_currency(desks, said):
-    said(currency="CHF")
+def test_segments_and_previews_name_the_tenants_currency(desks):
+    say(desks, currency="CHF")
     desks.add_many(2, lifetime_value=100)
     made = desks.made("/segments", {"name": "Rich", "filter": RICH})
     path = f"/segments/{made['id']}"
@@ -32,9 +27,9 @@ def test_segments_and_previews_name_the_tenants_currency(desks, said):
 
 
 @pytest.mark.parametrize("metadata", [{}, {"currency": "francs"}, {"currency": 756}])
-def test_who_has_said_none_has_the_platforms(desks, said, settings, metadata):
-    said(**metadata)
-    assert desks.post("/segments/preview", {"filter": RICH}).json()["currency"] is None
+def test_who_has_said_none_has_the_platforms(desk, settings, metadata):
+    say(desk, **metadata)
+    assert desk.post("/segments/preview", {"filter": RICH}).json()["currency"] is None
     customers = settings.SLIPWAY["CUSTOMERS"] | {"currency": "EUR"}
     settings.SLIPWAY = settings.SLIPWAY | {"CUSTOMERS": customers}
-    assert desks.post("/segments/preview", {"filter": RICH}).json()["currency"] == "EUR"
+    assert desk.post("/segments/preview", {"filter": RICH}).json()["currency"] == "EUR"

@@ -50,6 +50,7 @@ def fail_on(workshop, seconds):
         )
 
 
+@pytest.mark.thorough
 def test_an_account_is_paused_when_its_breaker_was_open_for_ten_minutes(workshop):
     workshop.running(40)
     fail_on(workshop, seconds=400)

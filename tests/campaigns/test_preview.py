@@ -173,6 +173,7 @@ def slow():
     return {"any": [*misses, {"field": "external_id", "op": "is_not_set"}]}
 
 
+@pytest.mark.thorough
 def test_it_estimates_what_there_is_no_time_to_count(desk, superuser):
     letter = {"letter": "Wörter " * 1000}
     desk.add_many(300, attributes=letter)
