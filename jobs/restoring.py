@@ -21,7 +21,7 @@ from django.db import DatabaseError, connections, transaction
 from django.utils.module_loading import import_string
 
 from jobs import tallying
-from jobs.engine.gate import CLUSTER
+from jobs.engine.gate import CLUSTER, ROOM
 from jobs.engine.memory import recalled
 from jobs.errors import ReasonMissing
 from jobs.models import GATE, Gate
@@ -30,7 +30,6 @@ from jobs.resolving import CHUNK
 from jobs.services import OPERATOR
 from tenants import audit
 
-ROOM = 1_000  # Leases and drainers' numbers left out above the highest that is remembered.
 DOUBT = "perhaps sent: the database was restored to a time before it"
 _NIL = UUID(int=0)
 
@@ -58,7 +57,8 @@ select setval('jobs_lease_seq',
     greatest((select last_value from jobs_lease_seq), %(known)s) + {room}),
   setval('jobs_drainer_id_seq', (select last_value from jobs_drainer_id_seq) + {room})
 """
-# Tenants made since have files under their numbers: who signs up now is to draw none of these.
+# Tenants made since have files under their numbers: who signs up now is to draw none of these. A
+# drainer that shut the gate did the same; where nobody had noticed, nobody did.
 _BEYOND = """
 select max(nextval('public.tenants_tenant_id_seq')) from generate_series(1, {room})
 """

@@ -40,14 +40,21 @@ select held_since is not null, server,
 from jobs_gate where id = 1
 """
 FOUND = "update jobs_gate set server = %s where id = 1 and server = %s"
+ROOM = 1_000  # Numbers left out where some that were given may be forgotten.
+# Requests are served meanwhile: who signs up is to draw no number of a tenant that is forgotten,
+# whose files there are still.
 SHUT = """
 with shut as (
   update jobs_gate set held_since = clock_timestamp(), held_why = %(why)s,
     remembered = %(remembered)s
   where id = 1 and held_since is null returning id
+), beyond as (
+  select max(nextval('public.tenants_tenant_id_seq')) as number
+  from shut cross join generate_series(1, %(room)s)
 )
 insert into tenants_auditentry (id, at, actor, action, target, reason, request_id)
-select gen_random_uuid(), now(), %(actor)s, 'gate.held', 'gate:drainers', %(why)s, '' from shut
+select gen_random_uuid(), now(), %(actor)s, 'gate.held', 'gate:drainers', %(why)s, ''
+from shut cross join beyond where beyond.number is not null
 """
 ENGINE = "system:engine"
 BEHIND = "the database knows leases up to {known}, and {remembered} is remembered"
@@ -108,7 +115,7 @@ async def shut(
 ) -> None:
     """Let nobody claim anything until it is opened."""
     log.critical("gate_held", why=why)
-    values = {"why": why[:300], "remembered": remembered, "actor": actor}
+    values = {"why": why[:300], "remembered": remembered, "actor": actor, "room": ROOM}
     await connection.execute(SHUT, values)
 
 

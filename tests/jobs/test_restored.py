@@ -352,6 +352,18 @@ def test_who_signs_up_afterwards_gets_no_number_of_a_forgotten_tenant(gated):
     assert after > before + restoring.ROOM
 
 
+def test_nor_does_who_signs_up_while_the_gate_is_shut(gated):
+    """As soon as a drainer has looked; requests are served while it is shut."""
+    drawn = "select nextval('public.tenants_tenant_id_seq')"
+    [(before,)] = gated.sql(drawn)
+    memory = remembering(gated, known(gated) + 10)
+    assert look(gated, memory) == (True, True)
+    [(after,)] = gated.sql(drawn)
+    assert after > before + restoring.ROOM
+    look(gated, memory)  # Shut already.
+    assert gated.sql(drawn) == [(after + 1,)]
+
+
 def test_jobs_are_simply_done_again(gated):
     job = at(gated, Job, BEFORE, kind="act", args={"act": "succeed"})
     gated.run(gate.shut(gated.connection, why="a test", remembered=0))
