@@ -107,8 +107,6 @@ class CampaignAdmin(ReadOnlyAdmin):
         "sent",
         "failed",
         "unknown",
-        "cancelled",
-        "skipped",
         "made",
     )
     list_filter = (choice("state", CampaignState.values), ByTenant, ByAge)

@@ -295,6 +295,7 @@ AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
+FORMAT_MODULE_PATH = "config.formats"
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = None  # WhiteNoise serves the apps' files where they lie: nothing is collected.
