@@ -105,6 +105,18 @@ def test_a_connection_that_is_refused_was_no_request_and_is_tried_again(post, fr
     assert mailing.counters == {}
 
 
+def test_an_address_inside_is_not_called_with_a_message(post):
+    """Whatever was looked at when the account was made: the message's own connection is."""
+    for inside in ("https://10.0.0.1", "https://[::ffff:127.0.0.1]", post.sandbox.url):
+        mailing = post.mailing(account=post.account(base_url=inside))
+        open_ = list(post.open_destinations)
+        post.open_destinations.clear()
+        send(mailing, lambda mailing=mailing: mailing.states == ["failed"])
+        post.open_destinations.extend(open_)
+        assert mailing.message.last_error.startswith(("blocked", "bad_request"))
+        assert post.ledger(mailing.account)["requests"] == 0
+
+
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 def test_what_may_have_been_accepted_is_unknown_and_never_sent_again(post, fault):
     account = post.account({"faults": {fault: 1.0}}, options=SHORT)

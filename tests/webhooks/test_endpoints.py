@@ -3,6 +3,7 @@
 import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -373,6 +374,14 @@ def test_rotation_keeps_the_old_secret_for_the_overlap(api, operator):
     kept = json.loads(row(operator, made["id"]))["secrets"]
     plain = [secrets.decrypt(one["secret"]) for one in kept]
     assert plain == [rotated["secret"], made["secret"]]
+
+
+def test_where_nothing_is_said_the_old_secret_signs_for_a_day(api):
+    made = api.made()
+    rotated = api.send("post", f"/{made['id']}/secret/rotate").json()
+    newest, old = rotated["secrets"]
+    ends, begins = (datetime.fromisoformat(at) for at in (old["expires_at"], newest["made_at"]))
+    assert abs(ends - begins - timedelta(days=1)) < timedelta(seconds=5)
 
 
 def test_rotation_without_overlap_ends_every_old_secret(api):
