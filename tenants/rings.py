@@ -134,7 +134,7 @@ class Ring(ABC):
         if self.irreplaceable or not now:
             self._refuse_needed()
         if not now:
-            self._refuse_early(keys)
+            self._refuse_early()
         if not dry_run:
             self._record(_DROPPED, keys[1:], actor, reason)
         return self._turned(stage, Stage.SETTLED, keys[:1], None, "Then it is done.")
@@ -143,8 +143,12 @@ class Ring(ABC):
         if needs := self.needs_old():
             raise Unfinished(needs)
 
-    def _refuse_early(self, keys: Sequence[str]) -> None:
-        used_at = self._recorded(_USED, keys[0])
+    def used_at(self) -> datetime | None:
+        """When the step was taken from which on the first key signs; None where nobody knows."""
+        return self._recorded(_USED, self.keys()[0])
+
+    def _refuse_early(self) -> None:
+        used_at = self.used_at()
         if used_at is not None and timezone.now() < used_at + self.lasting:
             until = f"{used_at + self.lasting:%Y-%m-%d %H:%M} UTC"
             raise Unfinished(f"{self.lasting_why} Wait until {until}, or say --now.")

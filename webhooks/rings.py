@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +21,11 @@ from cryptography.fernet import Fernet, InvalidToken
 from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError, ProgrammingError, connections
+from django.db.models.functions import Now
 from psycopg import sql
 
 from config.problems import is_moving
+from jobs.models import Drainer
 from tenants.context import POOL
 from tenants.models import Tenant
 from tenants.rings import OPERATOR, ListRing, Tell, _silent
@@ -30,6 +33,7 @@ from tenants.states import Home
 from webhooks import secrets
 
 CHUNK = 500
+SILENT = timedelta(seconds=15)  # A drainer that was heard of so long ago is dead.
 # A Fernet token: version 0x80 and eight bytes of time, of which the first are zero until 2106.
 TOKEN = re.compile(r"gAAAAA[A-Za-z0-9_-]{60,}={0,2}")
 _READ = """
@@ -81,12 +85,31 @@ class StoredRing(ListRing):
         return carried
 
     def needs_old(self) -> str:
+        if older := self._older_workers():
+            named = ", ".join(older[:5]) + (" …" if len(older) > 5 else "")
+            return (
+                f"Workers run since before the new key was to be used, and encrypt by the old one:"
+                f" {named}. Start them again, and web processes too."
+            )
         counts = count_by_key()
         old = sum(many for nth, many in counts.items() if nth not in (0, None))
         lost = f" {counts[None]} more no key of the ring opens." if counts[None] else ""
         if not old:
             return ""
         return f"{old} secrets are encrypted by the old key: run it without --finish.{lost}"
+
+    def _older_workers(self) -> list[str]:
+        """Drainers that were begun before the step that had the first key used, and live.
+
+        Of web processes nobody knows when they were begun.
+        """
+        used_at = self.used_at()
+        if used_at is None:
+            return []
+        rows = Drainer.objects.using(OPERATOR).filter(
+            started_at__lt=used_at, dead_at=None, beat_at__gt=Now() - SILENT
+        )
+        return [str(drainer) for drainer in rows.order_by("id")]
 
 
 STORED = StoredRing("stored", "STORED_SECRET_KEYS")
