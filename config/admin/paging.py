@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import quote
-from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
 from django.core.exceptions import EmptyResultSet, ValidationError
 from django.core.paginator import Paginator
 from django.db import connections
@@ -143,7 +143,10 @@ class KeysetList(ChangeList):
         sought = self.model_admin.seek(self.query) if self.query.strip() else None
         self.says = sought.says if sought else ""
         self.asked = [*asked, *(sought.wishes if sought else ())]
-        self.clear_all_filters_qs = self.get_query_string(remove=list(self.filter_params))
+        filters = [
+            name for name in self.filter_params if name != SEARCH_VAR
+        ]  # It has its own link.
+        self.clear_all_filters_qs = self.get_query_string(remove=filters)
         if remaining:  # Else who may see the list could ask after columns that it does not show.
             raise IncorrectLookupParameters(f"no such filter: {', '.join(sorted(remaining))}")
         self._others = rows is not self.root_queryset
@@ -304,7 +307,7 @@ class KeysetList(ChangeList):
     @property
     def without_search(self) -> str:
         """The same without the search."""
-        return self.get_query_string(remove=["q"])
+        return self.get_query_string(remove=[SEARCH_VAR])
 
     @property
     def looked_back_to(self) -> datetime | None:
