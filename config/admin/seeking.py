@@ -73,15 +73,24 @@ class Searches:
     @property
     def help(self) -> str:
         """What the search box says of itself."""
+        is_hosted = bool(self.host or self.hosted)
         ways = [
             *(["an id"] if self.prefix or self.own or self.related else []),
             *(["a tenant's slug or tnt_ id"] if self.tenants else []),
             *([self.names] if self.names else []),
-            *([" or ".join(self.texts).replace("_", " ")] if self.texts else []),
-            *(["a host"] if self.host or self.hosted else []),
+            *(["its " + " or ".join(self.texts).replace("_", " ")] if self.texts else []),
+            *(["a host"] if is_hosted else []),
             *(["words of an error"] if self.errors else []),
         ]
-        return f"Finds {', '.join(ways)}." if ways else ""
+        given = {
+            "tenant": self.tenants,
+            "host": is_hosted,
+            "error": self.errors,
+            **dict.fromkeys(self.texts, True),
+        }
+        words = [f"{word}:…" for word, is_given in given.items() if is_given]
+        which = f" {', '.join(words)} say which." if len(words) > 1 else ""
+        return f"Finds {', '.join(ways)}.{which}" if ways else ""
 
 
 def seek(said: str, searches: Searches, *, uuid_key: bool) -> Sought:

@@ -110,6 +110,17 @@ def test_it_finds_what_is_meant_and_nothing_else(console, rows, page, text, name
     assert finds(console, page, text.format(**rows)) == [str(rows[name].pk)]
 
 
+def test_the_box_says_what_it_finds_and_how_to_say_which(console, rows):
+    for page, said in {
+        LETTER: "Finds an id, a tenant&#x27;s slug or tnt_ id, a host, words of an error."
+        " tenant:…, host:…, error:… say which.",
+        "tenants/apikey": "Finds an id, a tenant&#x27;s slug or tnt_ id, its prefix."
+        " tenant:…, prefix:… say which.",
+        "webhooks/eventtype": "Finds its name.",
+    }.items():
+        assert said in shown(console, f"{page}/"), page
+
+
 def test_a_host_is_found_without_its_port(console, rows):
     host = rows["endpoint"].host.partition(":")[0]
     assert finds(console, ENDPOINT, host) == [str(rows["endpoint"].pk)]
