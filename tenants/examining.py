@@ -141,8 +141,18 @@ def look_at_migrations() -> Iterator[Finding]:
     of_homes = {key for key in wanted if key[0] in tenants}
     behind = 0
     with connections["operator"].cursor() as cursor:
-        cursor.execute(r"select nspname from pg_namespace where nspname ~ '^t_[0-9]+$' order by 1")
-        schemas = ["public", POOL, *(name for (name,) in cursor.fetchall())]
+        cursor.execute(
+            r"select nspname, has_schema_privilege(oid, 'usage') from pg_namespace"
+            r" where nspname ~ '^t_[0-9]+$' order by 1"
+        )
+        found = cursor.fetchall()
+        if closed := [name for name, is_open in found if not is_open]:
+            yield fail(
+                f"{_few(closed)} may not be entered by the operator's login.",
+                "Made by half, or not by Slipway, whose tenant of that number can have no schema of"
+                " its own while it is there: look what it is, and rename or drop it.",
+            )
+        schemas = ["public", POOL, *(name for name, is_open in found if is_open)]
         for schema in schemas:
             missing = (wanted - of_homes if schema == "public" else of_homes) - _applied(
                 cursor, schema

@@ -157,6 +157,22 @@ def test_an_app_role_that_became_too_strong_is_named(superuser):
         assert "may call set_config()" in failing("roles")
 
 
+def test_a_schema_that_is_closed_is_named_and_hides_nothing_else(superuser, make_tenant):
+    """One that bears a tenant's name, and was made by somebody else."""
+    schema = make_tenant().schema_name
+    closed = f"create schema {schema} authorization slipway_owner"
+    with (
+        spoilt(superuser, closed, f"drop schema {schema}"),
+        spoilt(
+            superuser,
+            "alter table webhooks_event no force row level security",
+            "alter table webhooks_event force row level security",
+        ),
+    ):
+        assert f"{schema} may not be entered by the operator's login." in failing("migrations")
+        assert "webhooks_event does not force row-level security" in failing("isolation")
+
+
 def test_a_policy_that_was_dropped_is_named(superuser):
     with spoilt(
         superuser,
@@ -212,21 +228,21 @@ def test_clocks_that_differ_are_named(monkeypatch):
 # ---- Work ----
 
 
-def test_work_that_waits_too_long_is_named(operator):
+def test_work_that_waits_too_long_is_named(operator, tenant):
     operator.execute("update jobs_job set state = 'cancelled' where state = 'pending'")
-    job = Job(tenant_id=1, lane="jobs:1", kind="act", max_attempts=3)
+    job = Job(tenant_id=tenant.pk, lane="jobs:1", kind="act", max_attempts=3)
     Job.objects.using("operator").bulk_create([job])
     operator.execute("update jobs_job set due_at = now() - interval '10 minutes'")
     assert "jobs: 1 wait; the oldest for 0:10:0" in warning("queues")
     operator.execute("update jobs_job set due_at = now() - interval '2 hours'")
     assert "One more, on any machine" in failing("queues")
     Lane.objects.using("operator").create(
-        tenant_id=1, key="jobs:1", operator_paused_until="9999-12-31T00:00Z"
+        tenant_id=tenant.pk, key="jobs:1", operator_paused_until="9999-12-31T00:00Z"
     )
     # In a paused lane it waits for a reason, which is told elsewhere.
     assert "jobs: 1 wait, 1 of them in lanes that are paused" in said(look("queues"), Level.OK)
     assert "1 lanes are paused by operators" in warning("lanes")
-    Lane.objects.using("operator").filter(tenant_id=1).delete()
+    Lane.objects.using("operator").filter(tenant_id=tenant.pk).delete()
     operator.execute("update jobs_job set state = 'cancelled' where state = 'pending'")
 
 

@@ -132,7 +132,7 @@ def test_an_archive_that_is_being_written_begins_anew(tenant, engine, monkeypatc
     user, _ = make_user(tenant, role="member"), make_user(tenant)
     made = exporting.begin(tenant_id=tenant.pk, actor="system:test")
     [claim] = engine.claim("jobs", drainer=engine.drainer())
-    monkeypatch.setattr(exporting, "_Teller", lambda claim: lambda table, rows: erase_once(user))
+    monkeypatch.setattr(exporting._Teller, "__call__", lambda self, table, rows: erase_once(user))
     assert isinstance(exporting.run(claim), Snooze)
     monkeypatch.undo()
     assert exporting.run(claim) == Succeeded()

@@ -340,6 +340,8 @@ def test_somebody_elses_schema_is_left_alone(removal):
     assert isinstance(outcome, Fail)
     assert "another owner's mark" in outcome.error
     assert removal.has_schema()
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(f"drop schema t_{removal.number}")
 
 
 def test_every_table_of_the_tenants_goes_with_it(removal):
