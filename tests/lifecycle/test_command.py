@@ -48,6 +48,16 @@ def test_it_suspends_and_reopens_with_a_reason(tenant, operator):
     ]
 
 
+def test_it_lifts_a_suspension_from_before_the_closing_when_that_is_said(tenant, operator):
+    for act in ("suspend", "close", "reopen"):
+        run(act, tenant.slug, "--reason", "Unpaid.")
+    said = run("reopen", tenant.slug, "--reason", "Again.")
+    assert said.endswith("--from suspended lifts that.")
+    assert run("reopen", tenant.slug, "--from", "suspended", "--reason", "Paid.") == "Done."
+    assert entries(operator, tenant)[-1] == ("tenant.reopened", "Paid.")
+    assert len(entries(operator, tenant)) == 4
+
+
 def test_a_dry_run_changes_nothing(tenant, operator):
     assert "nothing was changed" in run("suspend", tenant.slug, "--reason", "x", "--dry-run")
     assert entries(operator, tenant) == []
