@@ -45,7 +45,7 @@ MOST_ROWS = 200  # Ticked at once; more than that is a filter's matter.
 SAMPLE = 5
 MOST_COUNTED = 10_000
 COUNTING = 2000  # Milliseconds: who asks how many there are waits for the answer.
-_COLUMNS = 5
+_COLUMNS = 6
 # In the address of an act's page. No column and no filter has a dot in its name, so that whatever
 # narrows a list narrows the act too.
 ROW, ALL, LIST = "act.row", "act.all", "act.list"

@@ -28,6 +28,11 @@ class Because(forms.Form):
         help_text="Why: the audit trail keeps it.",
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """What is done comes first, and why last."""
+        super().__init__(*args, **kwargs)
+        self.order_fields([*(name for name in self.fields if name != "reason"), "reason"])
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

@@ -164,6 +164,23 @@ def test_a_value_that_cannot_be_is_said_beside_its_field(operator, tenant):
     assert not Lane.objects.using(OPERATOR).filter(key=endpoint.lane).exists()
 
 
+def test_the_page_asks_what_first_and_why_last_and_shows_what_it_died_of(operator, tenant):
+    html = operator.html(act_url(listen(tenant.ref), "set-window"))
+    assert 0 < html.index('name="window"') < html.index('name="reason"')
+    row = dead_job(tenant)
+    page = operator.html(f"/console/jobs/deadletter/act/replay/?act.row={_letter_of(row).pk}")
+    assert "HTTP 503" in page.partition('class="act-sample"')[2].partition("</table>")[0]
+
+
+def test_an_empty_list_offers_nothing_to_do(operator, tenant):
+    path = f"/console/jobs/job/?tenant={tenant.slug}&state=dead_letter"
+    assert "act-choices" in operator.html("/console/jobs/job/")
+    empty = operator.html(path)
+    assert 'class="acts"' not in empty
+    dead_job(tenant)
+    assert "All that is found" in operator.html(path)
+
+
 def test_undoing_a_sign_up_says_what_that_means(operator, tenant):
     row = dead(ACTS["onboarding/pendingonboarding"]["retry"][0](tenant), "onboarding")
     html = operator.html(act_url(row, "undo"))

@@ -34,6 +34,7 @@ TOO_WIDE = """() => {
   return {wider: page.scrollWidth - page.clientWidth,
     out: out.slice(0, 5).map((one) => `${one.tagName}.${one.className}`)};
 }"""
+ROOM = """() => document.querySelector("#content").getBoundingClientRect().width"""
 TABLE = """() => {
   const box = document.querySelector("#changelist .results");
   return box ? {box: box.clientWidth, table: box.scrollWidth} : null;
@@ -64,6 +65,7 @@ def rows(django_db_blocker):
     return found
 
 
+LEAST = {1360: 1000, 390: 380}  # Of a window's width, what the page itself has.
 LAPTOP, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -84,6 +86,8 @@ def test_nothing_is_scrolled_sideways_but_tables_on_a_phone_in_their_own_box(web
                 page.set_viewport_size(window)
                 if (said := page.evaluate(TOO_WIDE))["wider"] > 0 or said["out"]:
                     wide.append((path, window["width"], said))
+                if (room := page.evaluate(ROOM)) < LEAST[window["width"]]:
+                    wide.append((path, window["width"], f"a page of {room} pixels"))
                 table = page.evaluate(TABLE)
                 if table and table["table"] > table["box"]:
                     tables += window is PHONE
