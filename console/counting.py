@@ -18,6 +18,7 @@ from console.spread import BUCKET
 from jobs.engine.sql import GOES_ON, HELD
 from jobs.registry import Queue, queues
 from jobs.states import State
+from jobs.works import LISTED_SQL
 
 OPEN = (
     State.PENDING,
@@ -62,18 +63,18 @@ from (select queue, created_at from jobs_deadletter where resolved_at is null
 _DEPTH = """
 select '{name}', '{state}',
   (select count(*) from (
-    select from {table} where state = '{state}' limit {most}) found),
+    select from {table} where state = '{state}' and {indexed} limit {most}) found),
   {age}"""
 _SINCE_ACCEPTED = """
   (select extract(epoch from now() - created_at)::bigint from {table} where state = '{state}'
-   order by {key} nulls first limit 1)"""
+   and {indexed} order by {key} nulls first limit 1)"""
 # Since when it could run: a retry that is due now was accepted long ago, and waits since now. The
 # oldest that are nobody's who is suspended; of the first ones, since the lowest id need not be it.
 _SINCE_DUE = """
   (select greatest(0, extract(epoch from now() - min(greatest(created_at, due_at))))::bigint
    from (select created_at, due_at from (
        select tenant_id, lane, created_at, due_at from {table} where state = '{state}'
-       order by {key} nulls first limit {most}) oldest
+       and {indexed} order by {key} nulls first limit {most}) oldest
      where {goes_on} (tenant_id not in (select t.id from tenants_tenant t where {held}))
      limit {looked}) waiting)"""
 # What is due and was not promoted: by the promoter's index.
@@ -133,7 +134,14 @@ def depths(cursor: CursorWrapper) -> list[tuple[str, str, int, int | None]]:
     WITHHELD is no state: of those that are pending, the works of tenants that are suspended.
     """
     statements = [
-        _DEPTH.format(name=q.name, state=state.value, table=q.table, most=MOST, age=_age(q, state))
+        _DEPTH.format(
+            name=q.name,
+            state=state.value,
+            table=q.table,
+            most=MOST,
+            indexed=LISTED_SQL,
+            age=_age(q, state),
+        )
         for q in served()
         for state in OPEN
         if state != State.UNKNOWN or q.model.never_twice
@@ -155,6 +163,7 @@ def _age(served: Queue, state: State) -> str:
     return statement.format(
         table=served.table,
         state=state.value,
+        indexed=LISTED_SQL,
         key=_key(served),
         most=MOST,
         looked=LOOKED,

@@ -14,6 +14,7 @@ from django.db.backends.utils import CursorWrapper
 from console import counting
 from jobs.registry import Queue
 from jobs.states import FINISHED
+from jobs.works import LISTED_SQL
 
 LOST = "lost"  # In `depth`, and no state: works of this kind that no minute counts.
 MOST = 10_000  # Of one sort and queue; nobody needs to know of more.
@@ -36,7 +37,7 @@ union all
 # Dead letters may be many: once an hour, and each time while there is something to be told.
 _DEAD = """
 (select '{name}', w.id, w.state, w.created_at from {table} w where w.state = 'dead_letter'
-  and (%(deep)s or exists (select from console_minute
+  and w.{indexed} and (%(deep)s or exists (select from console_minute
     where at = (select max(at) from console_minute) and depth -> '{lost}' is not null))
   and not {letter} and not {purged} limit {most})"""
 _PURGED_LAST = """
@@ -84,6 +85,7 @@ def strays(cursor: CursorWrapper, *, deep: bool) -> list[Stray]:
             letter=LETTER.format(name=served.name),
             purged=PURGED,
             lost=LOST,
+            indexed=LISTED_SQL,
             most=MOST,
         )
         for served in counting.served()

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -28,6 +28,7 @@ from jobs import acts, keeping, panels, registry, seeking
 from jobs.filters import ByFailing, ByLife, ByPause
 from jobs.models import Attempt, DeadLetter, Drainer, Job, Lane, Replay, Work
 from jobs.states import State
+from jobs.works import LISTED
 from tenants.admin import AuditEntryAdmin, TenantAdmin
 
 # States that an index leads to by themselves: all but what is done, and what is in progress.
@@ -60,6 +61,10 @@ class WorkAdmin(ReadOnlyAdmin):
         # What is in progress is little: read all of it, and put it in order.
         Walk(("state",), (NEWEST,), only={"state": frozenset({State.PROCESSING})}),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """All of them, in the words of the lists' own index."""
+        return super().get_queryset(request).filter(LISTED)
 
     @admin.display(description="due")
     def due(self, work: Work) -> SafeString | str:

@@ -131,8 +131,10 @@ async def claim(
     more = cut or contended or any(n >= sql.quota(slots, len(free)) for n in served.values())
     exhausted = began_at == 0 and not (more or _opens(claims, rooms))
     if len(claims) == slots:
-        # Whoever was looked at and not served comes first the next time.
-        cursor.tenant = max(claim.tenant_id for claim in claims)
+        # Whoever was looked at and not served comes first the next time; behind the last, the first
+        # does, since a look that finds nobody costs as much as the wait for it.
+        last = max(claim.tenant_id for claim in claims)
+        cursor.tenant = 0 if ended and last == looked[-1].tenant else last
         exhausted = ended = contended = False
     took = time.monotonic() - clock
     return Taken(claims, exhausted, ended, contended, after, took, frozenset(waiting))

@@ -117,17 +117,20 @@ TOKENS = f"""case when {RATE} is not null then
   least(greatest(1, {RATE}), coalesce(c.tokens + {RATE} * greatest(0,
     extract(epoch from clock_timestamp() - c.refilled_at)::float8), greatest(1, {RATE}))) end"""
 
-# Only the lowest unfinished work of an ordered lane, and only when it may run now.
+# Only the lowest unfinished work of an ordered lane, and only when it may run now. It is locked by
+# its key: said plainly, its state would let it be looked for among all that is pending, once for
+# each lane, by a planner whose statistics say that nothing is.
 ORDERED_HEAD = """
       union all
       select h.id, 0, h.priority, h.due_at, h.destination from (
+        select w.id from {table} w
+        where w.tenant_id = room.tenant_id and w.lane = room.lane and w.seq is not null
+          and w.state not in ('succeeded', 'discarded', 'cancelled') and room.n > 0
+        order by w.seq limit 1) head
+      cross join lateral (
         select locked.id, locked.priority, locked.due_at, {destination} as destination
-        from {table} locked join (
-          select w.id from {table} w
-          where w.tenant_id = room.tenant_id and w.lane = room.lane and w.seq is not null
-            and w.state not in ('succeeded', 'discarded', 'cancelled')
-          order by w.seq limit 1) head on head.id = locked.id
-        where locked.state = 'pending' and room.n > 0 for update of locked skip locked) h"""
+        from {table} locked where locked.id = head.id and locked.state || '' = 'pending'
+        for update skip locked) h"""
 
 # What this drainer has under way to the place where the lane's next work goes leaves so much.
 DESTINATION_ROOM = """,

@@ -153,6 +153,55 @@ def test_claiming_deliveries_scans_neither_them_nor_what_they_carry(engine, deli
     assert not scanned(undo)
 
 
+OURS = "where tenant_id between 9000000 and 9999999"
+
+
+@pytest.fixture
+def come_again(crowd, deliveries):
+    """All deliveries were done when the statistics were taken, and are to be done since."""
+    crowd.execute("alter table webhooks_delivery set (autovacuum_enabled = off)")
+    crowd.execute(f"update webhooks_delivery set state = 'succeeded', finished_at = now() {OURS}")
+    crowd.execute("vacuum analyze webhooks_delivery")
+    crowd.execute(f"update webhooks_delivery set state = 'pending', finished_at = null {OURS}")
+    yield
+    crowd.execute("alter table webhooks_delivery reset (autovacuum_enabled)")
+
+
+def visited(engine, statement: str, values: dict) -> int:
+    """How many deliveries the statement came by, found or not. It leaves everything as it is."""
+
+    async def explain():
+        async with engine.connection.transaction(force_rollback=True):
+            text = f"explain (analyze, format json) {statement}"
+            cursor = await engine.connection.execute(text, values, prepare=False)
+            return (await cursor.fetchone())[0]
+
+    def rows(node: dict) -> float:
+        mine = 0.0
+        if node.get("Relation Name") == "webhooks_delivery":
+            passed_by = node.get("Rows Removed by Filter", 0)
+            mine = (node["Actual Rows"] + passed_by) * node["Actual Loops"]
+        return mine + sum(rows(child) for child in node.get("Plans", []))
+
+    return round(rows(engine.run(explain())[0]["Plan"]))
+
+
+def test_a_claim_is_as_cheap_when_the_statistics_say_that_nothing_waits(engine, come_again):
+    """As after every quiet hour, when autovacuum has looked at a queue that was done."""
+    served = queue("deliveries")
+    cursor = PICKED | {"drainer": engine.drainer()}
+    assert visited(engine, sql.pick(served), cursor) < 64 * 10
+    values = {
+        "drainer": cursor["drainer"],
+        "tenants": list(range(9_000_000, 9_000_064)),
+        "lanes": [f"crowd:{n}" for n in range(64)],
+        "destinations": [],
+        "under_way": [],
+    }
+    statement = sql.take(served, slots=64, lanes=64, paced=False)
+    assert visited(engine, statement, values) < 64 * 10
+
+
 def test_a_paced_queue_finds_its_places_and_what_is_under_way_there_by_index(engine, crowd):
     served, tenants = queue("missives"), range(9_000_000, 9_000_064)
     assert not scanned(plan(engine, sql.pick(served), PICKED))
