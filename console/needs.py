@@ -36,12 +36,13 @@ group by 1, 2, 3 order by 4 desc, 5 desc limit %s
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One thing: how bad ("bad", "warn"), what, why, and where to go."""
+    """One thing: how bad ("bad", "warn"), what, why, where to go, and what to type."""
 
     look: str
     what: str
     why: str
     url: str
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,8 @@ def _gate() -> Iterable[Need]:
     shut = Gate.objects.using(OPERATOR).filter(held_since__isnull=False).first()
     if shut is not None and shut.held_since is not None:
         since = f"{shut.held_since:%Y-%m-%d %H:%M} UTC"
-        why = f"Since {since}: {shut.held_why}. See `manage.py restored`."
-        yield Need("bad", "No work is claimed", why, "")
+        why = f"Since {since}: {shut.held_why}. Say what may have been sent since:"
+        yield Need("bad", "No work is claimed", why, "", "manage.py restored")
 
 
 def _workers(told: Told, drainers: Sequence[Drainer]) -> Iterable[Need]:
@@ -144,8 +145,9 @@ def _workers(told: Told, drainers: Sequence[Drainer]) -> Iterable[Need]:
         yield Need(
             "bad",
             "No worker is alive",
-            f"{count(lying)} works wait, and nobody does them: start `celery -A config worker`.",
+            f"{count(lying)} works wait, and nobody does them. Start one:",
             links.changelist(Drainer),
+            "celery -A config worker",
         )
 
 
@@ -220,8 +222,9 @@ def _stale(told: Told, now: datetime) -> Iterable[Need]:
         yield Need(
             "warn",
             "These numbers are old",
-            f"Nothing was counted {since}: does beat run? `manage.py rollup` counts now.",
+            f"Nothing was counted {since}: does beat run? To count now:",
             "",
+            "manage.py rollup",
         )
 
 

@@ -179,6 +179,13 @@ def test_old_numbers_are_said_to_be_old(worker):
     assert needs() == {}
 
 
+def test_what_helps_is_said_as_it_is_typed(clean):
+    html = page(signed_in())
+    for command in ("celery -A config worker", "manage.py rollup"):
+        assert f"<code>{command}</code>" in html
+    assert "`" not in html.partition('class="needs"')[2].partition("</section>")[0]
+
+
 def test_what_nobody_accounts_for_is_not_rounded_away(worker):
     tell(this_minute() - 2 * MINUTE, made=1_000_000, traced=1_000_000)
     tell(
