@@ -235,7 +235,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 class LaneAdmin(ReadOnlyAdmin):
     # The rest is on its page, which says of each until when.
     list_display = (
-        "key", "whose", "held_back", "failures", "failing_since", "trips", "rate", "window",
+        "key", "whose", "held_back", "failures", "failing_since", "trips", "pace", "room",
     )  # fmt: skip
     list_filter = (
         ByPause,
@@ -252,6 +252,19 @@ class LaneAdmin(ReadOnlyAdmin):
     @admin.display(description="held back")
     def held_back(self, lane: Lane) -> str:
         return visible(panels.why_paused(lane), most=120)
+
+    @admin.display(description="rate", empty_value=showing.NOTHING)
+    def pace(self, lane: Lane) -> float | None:
+        """Its own or the operator's: the narrower holds, as in the engine."""
+        return min(
+            (rate for rate in (lane.rate, lane.operator_rate) if rate is not None), default=None
+        )
+
+    @admin.display(description="window", empty_value=showing.NOTHING)
+    def room(self, lane: Lane) -> int | None:
+        """Likewise."""
+        said = (lane.window, lane.operator_window)
+        return min((window for window in said if window is not None), default=None)
 
     def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
         said = [

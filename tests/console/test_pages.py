@@ -328,3 +328,12 @@ def test_no_stored_script_runs_and_the_command_can_be_copied(web, delivery):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         browser.close()
     assert said == []
+
+
+def test_a_list_of_lanes_shows_the_rate_and_the_window_that_hold(console, tenant):
+    made(Lane, tenant_id=tenant.pk, key="a", rate=5.0, operator_rate=0.5, operator_window=3)
+    html = shown(console, f"jobs/lane/?tenant={tenant.slug}")
+    assert re.findall(r'class="field-(pace|room)">([^<]*)<', html) == [
+        ("pace", "0.5"),
+        ("room", "3"),
+    ]
