@@ -102,7 +102,10 @@ def test_endpoints_are_told_apart_by_whether_they_are_there_and_work(console, wh
         assert found == {str(one.pk) for one in wanted}, query
 
 
-@pytest.mark.parametrize(("name", "column"), [("ended", "finished_at"), ("age", "id")])
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("ended", "finished_at"), pytest.param("age", "id", marks=pytest.mark.thorough)],
+)
 def test_a_span_has_its_first_moment_and_not_its_last(console, name, column):
     """`FROM..TO`, of which either may be left out; what cannot be read finds nothing."""
     tenant = create_tenant()

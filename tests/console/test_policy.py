@@ -66,7 +66,7 @@ def rows(django_db_blocker):
 
 def pages_of(rows) -> list[str]:
     """Every page of the console that a row leads to, and those that no row does."""
-    paths = ["/console/", "/console/?range=30d", "/console/password_change/"]
+    paths = ["/console/", "/console/?range=30d", "/console/open/", "/console/password_change/"]
     paths += ["/console/operators/", f"/console/operators/{make_user(staff=True).pk}/"]
     for model in admin.site._registry:
         name = f"{model._meta.app_label}/{model._meta.model_name}"

@@ -71,7 +71,7 @@ LAPTOP, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
 
 def test_nothing_is_scrolled_sideways_but_tables_on_a_phone_in_their_own_box(web, rows):  # noqa: F811
     user, tables = make_user(staff=True), 0
-    paths = [*pages_of(rows), "/console/open/", act_url(rows["jobs/job"], "cancel")]
+    paths = [*pages_of(rows), act_url(rows["jobs/job"], "cancel")]
     site = f"http://slipway.localhost:{web}"
     wide = []
     with launched() as browser:
