@@ -437,7 +437,7 @@ def test_it_asks_a_few_statements_however_much_there_is(clean):
         with CaptureQueriesContext(connections["operator"]) as asked:
             rolled = rollup.roll_up(now=at)
         # Of each hour that it looks at, again for what others left too, its minutes and its row.
-        assert len(asked) <= 18 + 4 * rolled.hours
+        assert len(asked) <= 20 + 4 * rolled.hours
 
 
 def test_the_command_counts_and_says_so(clean, capsys):

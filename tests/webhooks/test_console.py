@@ -69,7 +69,7 @@ def test_a_lane_shows_how_it_fares(console, tenant, endpoint):
         using="operator", force_insert=True
     )
     shown = page(console, "jobs/lane")
-    for name in ("failures", "trips", "paused_until", "opened_until", "failing_since", "rate"):
+    for name in ("failures", "trips", "held_back", "failing_since", "pace", "room"):
         assert f"column-{name}" in shown
 
 
