@@ -76,7 +76,7 @@ async def listen(heard: Callable[[str], None]) -> None:
     if settings.BROKER == "none":
         return
     pause = FIRST_PAUSE
-    while True:
+    while not _is_cancelled():
         connection = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2.0)
         try:
             async with connection.pubsub() as channel:
@@ -94,7 +94,8 @@ async def listen(heard: Callable[[str], None]) -> None:
 
 async def _hear(channel: Any, heard: Callable[[str], None]) -> None:
     silent = 0
-    while silent < 2:  # A server that vanished without a word does not answer the ping.
+    # A server that vanished without a word does not answer the ping.
+    while silent < 2 and not _is_cancelled():
         message = await channel.get_message(timeout=QUIET)
         if message is None:
             silent += 1
@@ -103,3 +104,12 @@ async def _hear(channel: Any, heard: Callable[[str], None]) -> None:
             silent = 0
             if message["type"] == "message":
                 heard(message["data"].decode("utf-8", "replace"))
+
+
+def _is_cancelled() -> bool:
+    """Whether this task was told to end. A cancellation that comes while it connects is swallowed.
+
+    redis-py takes it for a failure to connect, and connects again.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -82,6 +82,20 @@ def test_a_listener_hears_again_after_redis_was_away(valkey):
     wait(lambda: hints.send("after") or "after" in names, 15)
 
 
+def test_a_listener_ends_when_it_is_told_to_also_while_it_connects():
+    async def told(after: float) -> bool:
+        listener = asyncio.create_task(hints.listen(lambda name: None))
+        await asyncio.sleep(after)
+        listener.cancel()
+        done, _ = await asyncio.wait({listener}, timeout=3)
+        return bool(done)
+
+    async def listeners() -> list[bool]:
+        return await asyncio.gather(*(told(n / 5000) for n in range(100)))
+
+    assert all(asyncio.run(listeners()))
+
+
 def suppressed(coroutine):
     with contextlib.suppress(TimeoutError):
         asyncio.run(coroutine)
