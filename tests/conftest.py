@@ -62,6 +62,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 # Whole files that `make thorough` runs, and `make test` does not: kills, outages, whole rebuilds.
 THOROUGH = {
+    "campaigns/test_pausing.py",
     "chaos/test_campaigns.py",
     "chaos/test_deliveries.py",
     "chaos/test_drain.py",
@@ -80,8 +81,12 @@ THOROUGH = {
     "config/test_up.py",
     "console/test_actions.py",
     "console/test_bulk.py",
+    "console/test_pages.py",
     "console/test_paging.py",
+    "console/test_rollup.py",
+    "console/test_signing_in.py",
     "flows/test_campaigns.py",
+    "flows/test_sign_up.py",
     "flows/test_webhooks.py",
     "jobs/test_machine.py",
     "jobs/test_restored.py",
@@ -92,11 +97,17 @@ THOROUGH = {
     "lifecycle/test_plans.py",
     "lifecycle/test_purging.py",
     "lifecycle/test_suspending.py",
+    "onboarding/test_http_steps.py",
     "onboarding/test_kills.py",
-    "test_odd_input.py",
+    "onboarding/test_undo.py",
     "tenants/test_blueprint.py",
+    "tenants/test_checks.py",
     "tenants/test_isolation_proof.py",
+    "test_odd_input.py",
+    "webhooks/test_fairness.py",
+    "webhooks/test_held.py",
     "webhooks/test_lists.py",
+    "webhooks/test_replays.py",
 }
 
 

@@ -39,12 +39,13 @@ def this_minute() -> datetime:
 
 @pytest.fixture
 def clean(operator):
-    """Nothing to tell: numbers, letters, lanes and drainers of others are put aside."""
+    """Nothing to tell: what others left in the tables that the page reads is put aside."""
 
     def wipe() -> None:
         for table in ("console_minute", "console_hour", "jobs_deadletter", "jobs_lane"):
             operator.execute(f"delete from {table}")
         operator.execute("update jobs_drainer set beat_at = now() - interval '1 hour'")
+        operator.execute("update webhooks_endpoint set disabled_at = null, disabled_reason = ''")
 
     wipe()
     yield operator

@@ -64,11 +64,11 @@ def test_it_gives_up_on_a_hanging_bucket_long_before_the_steps_deadline(
     claim = take(operator, world.request_id_of(platform.sign_up()))
     in_bucket.hang_for.add(f"t_{claim.tenant_id}")
     files.storage().is_bounded = False  # It was bounded with the real number.
-    began = time.monotonic()
+    left = claim.deadline - time.monotonic()
     outcome = steps.run(claim)
     assert isinstance(outcome, Retry)
     assert outcome.error.startswith("storage: ReadTimeoutError")
-    assert time.monotonic() - began < 5
+    assert claim.deadline - time.monotonic() > left / 2
 
 
 def test_a_step_that_hangs_holds_neither_a_connection_nor_a_transaction(
