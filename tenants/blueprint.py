@@ -1,8 +1,8 @@
 """How a dedicated schema is built, learnt once in each process.
 
-Django's `migrate` renders the state of every model before each migration: a second of CPU for a
-schema of a few tables, in which the other threads of the process stand still. So what statements
-the first one took is kept, and run as it is for the next, in one transaction.
+Django's `migrate` renders the state of its models before each migration: a third of a second of CPU
+for a few tables, in which the other threads of the process stand still. So what statements the
+first one took is kept, and run as it is for the next, in one transaction.
 """
 
 from collections.abc import Callable, Iterator
