@@ -289,10 +289,13 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def own_postgres(tmp_path: Path) -> Iterator[tuple[Postgres, dict[str, str]]]:
-    """A Postgres of this test's own, to restart or kill, and the environment that names it."""
+    """A Postgres of this test's own, to restart or kill, and the environment that names it.
+
+    What it has committed it keeps when it is killed; else drainers rightly say that it went back.
+    """
     from tenants import roles
 
-    server = Postgres(tmp_path / "postgres", durable=False)
+    server = Postgres(tmp_path / "postgres", durable=False, settings={"synchronous_commit": "on"})
     server.directory.mkdir()
     copy_data(server)
     server.start()

@@ -208,7 +208,9 @@ def find(console: Console, trouble: Trouble, work: str) -> str:
     need = console.page.locator(".needs li", has_text="HTTP 503")
     need.locator("a", has_text="dead in deliveries").click()
     assert urlsplit(console.page.url).path == "/console/jobs/deadletter/"
-    assert letters(console).filter(has_text=trouble.slug).count() == 2
+    both = letters(console).filter(has_text=trouble.slug)
+    both.nth(1).wait_for()
+    assert both.count() == 2
     letters(console).filter(has_text=work).locator("th a").click()
     assert "HTTP 503" in console.text()
     return console.page.url
