@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
                 F("state"),
                 NEWEST,
                 name="message_standing",
-                condition=~Q(state__in=["succeeded", "processing"]) & Q(attempts__gte=0),
+                condition=~Q(state__in=["succeeded", "processing"]),
             ),
         ),
         AddIndexConcurrently(

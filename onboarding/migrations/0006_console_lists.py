@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                 LATEST,
                 NEWEST,
                 name="onboarding_standing",
-                condition=~Q(state__in=["succeeded", "processing"]) & Q(attempts__gte=0),
+                condition=~Q(state__in=["succeeded", "processing"]),
             ),
         ),
     ]

@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 F("state"),
                 NEWEST,
                 name="delivery_standing",
-                condition=~Q(state__in=["succeeded", "processing"]) & Q(attempts__gte=0),
+                condition=~Q(state__in=["succeeded", "processing"]),
             ),
         ),
         AddIndexConcurrently(

@@ -1,0 +1,25 @@
+from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
+from django.db import migrations, models
+from django.db.models import F, OrderBy, Q
+
+NEWEST = OrderBy(F("id"), descending=True, nulls_last=True)
+
+
+class Migration(migrations.Migration):
+    """The lists' index, out of the claim's reach (docs/decisions/0027). It goes first: it harms."""
+
+    atomic = False
+    dependencies = [("campaigns", "0003_console_lists")]
+
+    operations = [
+        RemoveIndexConcurrently(model_name="message", name="message_standing"),
+        AddIndexConcurrently(
+            model_name="message",
+            index=models.Index(
+                F("state"),
+                NEWEST,
+                name="message_standing",
+                condition=~Q(state__in=["succeeded", "processing"]) & Q(attempts__gte=0),
+            ),
+        ),
+    ]
