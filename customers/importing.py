@@ -4,7 +4,6 @@ The job reads and judges some rows, then writes them with how far it is in one t
 by its lease: killed anywhere, it goes on behind what it wrote, and no row is counted twice.
 """
 
-import itertools
 import posixpath
 import time
 from collections.abc import Generator, Iterator
@@ -46,6 +45,7 @@ from tenants.context import require_tenant, tenant_context
 
 KIND = "customers.import"
 CHUNK = 4000  # Rows in a transaction: a fifth of a second.
+CHUNK_BYTES = 1024 * 1024  # Of the file, in a transaction of wider rows: a chunk is in memory.
 STRETCH = 20.0  # Seconds at a time; then others' jobs have their turn.
 
 
@@ -104,16 +104,18 @@ def cancel(*, import_id: UUID, actor: str) -> None:
 
 def judged(rows: Iterator[reading.Row], lines: reading.Lines, *, most: int = CHUNK) -> Chunk:
     """The next rows, each taken or rejected. Raises BadFile."""
-    chunk = Chunk()
-    for row in itertools.islice(rows, most):
+    chunk, edge = Chunk(ended=True), lines.place + CHUNK_BYTES
+    for number, row in enumerate(rows, start=1):
         try:
             if row.flaw:
                 raise BadFile(row.flaw)
             chunk.taken.append(fields_of(row.body))
         except Problem as problem:
             chunk.rejected.append((row.line, reason_of(problem)))
+        if number == most or lines.place >= edge:
+            chunk.ended = False
+            break
     chunk.place, chunk.line = lines.place, lines.line
-    chunk.ended = len(chunk.taken) + len(chunk.rejected) < most
     return chunk
 
 
