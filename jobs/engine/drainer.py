@@ -6,6 +6,7 @@ there at all.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import structlog
 from psycopg import AsyncConnection
 
-from jobs.engine import beat, registering, rescue, rooms, trying, verdict
+from jobs.engine import beat, registering, rescue, rooms, verdict
 from jobs.engine.beat import Beat
 from jobs.engine.claim import Taken, claim, claim_undo
 from jobs.engine.gate import Keeper
@@ -25,8 +26,10 @@ from jobs.engine.serving import CLAIM_GAP, Round, Serving
 from jobs.engine.settle import Held
 from jobs.engine.settler import Settler
 from jobs.engine.threads import Threads
+from jobs.engine.trying import Try
 from jobs.engine.verdict import Settlement
 from jobs.hints import listen
+from jobs.outcomes import Outcome, Withdrawn
 from jobs.registry import Queue, queues
 from jobs.states import State
 from jobs.steps import Claim
@@ -37,9 +40,11 @@ LONGEST_WAIT = 600.0  # Seconds until a lane opens that a timer is set for.
 POLL = 1.0  # Seconds between looks, give or take a fifth.
 LOOK_GAP = 0.05  # Seconds between looks that hints ask for.
 PACE = 0.05  # Seconds between two claims for lanes that may have a work every so often.
+AT_ONCE = 8  # Works that start in one turn of the loop.
 ROUNDS = 32  # Claims in a row from one queue before the others have their turn.
 SWEEP = 60.0  # Seconds between searches for works that are ours and that nobody does.
 UNDO_GAP = 0.1  # Seconds from the end of an undoing to the next look, for more of them.
+ENDING = 0.02  # Seconds between looks whether all steps have ended, when it is stopped.
 LAST_CLAIM = 5.0  # Seconds for the claim in progress when the drainer is stopped.
 UNWRITTEN = "lost: how it ended could not be written"
 
@@ -68,7 +73,6 @@ class Drainer:
         self._serving = {name: Serving(queue) for name, queue in self.queues.items()}
         self._held: set[tuple[Any, int]] = set()  # (id, lease), from claim until settled.
         self._begun: set[tuple[Any, int]] = set()  # As above, from the start until it is written.
-        self._tasks: set[asyncio.Task[None]] = set()
         self._wanted: set[str] = set()
         self._look_at = 0.0
         self._looked_at = 0.0
@@ -237,10 +241,9 @@ class Drainer:
                 if (one.id, one.lease) in self._held:
                     continue
                 begun = (one.id, one.lease) in self._begun
-                if begun or self._gate.has_received(one.lease):
-                    self._put(verdict.lose(one, queue=queue, error=UNWRITTEN))
-                else:
-                    self._hand_back(one)
+                lost = begun or self._gate.has_received(one.lease)
+                lose = verdict.lose(one, queue=queue, error=UNWRITTEN)
+                self._put(lose if lost else verdict.hand_back(one))
 
     # ---- Claiming ----
 
@@ -335,34 +338,32 @@ class Drainer:
     def _start(self, serving: Serving, claims: Sequence[Claim]) -> None:
         self._gate.received(one.lease for one in claims)
         for one in claims:
+            serving.begin(one)
             self._held.add((one.id, one.lease))
+        self._try(serving, claims)
+
+    def _try(self, serving: Serving, claims: Sequence[Claim]) -> None:
+        """A few in each turn of the loop, which has others' answers to read meanwhile."""
+        for one in claims[:AT_ONCE]:
             # A process that was frozen wakes up here, with works that may be others' by now.
             if self._stop_asked or not self._beat.fresh:
-                self._hand_back(one)
-                continue
-            serving.begin(one)
-            self._begun.add((one.id, one.lease))
-            task = asyncio.create_task(self._do(serving, one))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+                serving.end(one, Withdrawn("it was not begun"), 0.0)
+                self._put(verdict.hand_back(one))
+            else:
+                self._begun.add((one.id, one.lease))
+                Try(one, serving.queue, partial(self._ended, serving, one))
+        if rest := claims[AT_ONCE:]:
+            asyncio.get_running_loop().call_soon(self._try, serving, rest)
 
-    async def _do(self, serving: Serving, one: Claim) -> None:
-        queue, began_at = serving.queue, time.monotonic()
-        try:
-            outcome = await trying.attempt(one, queue)
-        finally:
-            serving.end(one)
-        elapsed = time.monotonic() - began_at
+    def _ended(self, serving: Serving, one: Claim, outcome: Outcome, elapsed: float) -> None:
+        queue = serving.queue
+        serving.end(one, outcome, elapsed)
         self._settler.put(
             verdict.settle(one, outcome, queue=queue, elapsed=elapsed, random=random.random)
         )
-        serving.learn(one, outcome, elapsed)
         self._again(serving, one)
         if one.discarding:
             self._look_at = min(self._look_at, time.monotonic() + UNDO_GAP)
-
-    def _hand_back(self, one: Claim) -> None:
-        self._put(verdict.hand_back(one))
 
     def _put(self, settlement: Settlement) -> None:
         self._held.add((settlement.claim.id, settlement.claim.lease))
@@ -381,8 +382,9 @@ class Drainer:
     # ---- The end ----
 
     async def _finish(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self.grace)
+        ends_at = time.monotonic() + (math.inf if self.grace is None else self.grace)
+        while self.busy and time.monotonic() < ends_at:
+            await asyncio.sleep(ENDING)
         try:
             await asyncio.wait_for(self._settler.flushed(), registering.LEAVE)
         except TimeoutError:

@@ -92,11 +92,6 @@ class Serving:
         if self.rooms is not None:
             self.rooms.begin(claim)
 
-    def learn(self, claim: Claim, outcome: Outcome, elapsed: float) -> None:
-        """Let a paced queue know what a try came to, `elapsed` seconds after its start."""
-        if self.rooms is not None:
-            self.rooms.end(claim, outcome, elapsed)
-
     def opens_after(self, taken: Taken) -> float | None:
         """Seconds until there may be more to claim where a claim took some, or found no room."""
         places: set[Place] = set(taken.waiting)
@@ -104,14 +99,16 @@ class Serving:
         wait = None if self.rooms is None else self.rooms.wait(places)
         return min((one for one in (wait, taken.after) if one is not None), default=None)
 
-    def end(self, claim: Claim) -> None:
-        """Count a work that has come to its end."""
+    def end(self, claim: Claim, outcome: Outcome, elapsed: float) -> None:
+        """Count a work that has come to its end, `elapsed` seconds after its start."""
         self.busy -= 1
         self.undoing -= claim.discarding
         if claim.destination is not None:
             self.under_way[claim.destination] -= 1
             if self.under_way[claim.destination] <= 0:
                 del self.under_way[claim.destination]
+        if self.rooms is not None:
+            self.rooms.end(claim, outcome, elapsed)
 
     def too_soon(self) -> float:
         """Seconds to wait before the next claim; not above 0 when it may be made.

@@ -64,8 +64,7 @@ class Paced:
 
     def end(self, claims, outcome, seconds: float = 0.1) -> None:
         for one in claims:
-            self.serving.end(one)
-            self.serving.learn(one, outcome, seconds)
+            self.serving.end(one, outcome, seconds)
         self.engine.settle(*((one, outcome) for one in claims))
 
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from jobs.engine import trying
 from jobs.engine.threads import Threads
+from jobs.engine.trying import CANCEL_SECONDS, Try
 from jobs.outcomes import Succeeded, Unknown
 from jobs.registry import queue
 from jobs.steps import Claim
@@ -41,7 +41,11 @@ def attempt(step, *, deadline=5.0, **columns):
 
     async def run():
         threads.use()
-        return await trying.attempt(replace(claim, **columns), served)
+        ended = asyncio.get_running_loop().create_future()
+        Try(replace(claim, **columns), served, lambda *came: ended.set_result(came))
+        outcome, elapsed = await ended
+        assert 0 <= elapsed < deadline + CANCEL_SECONDS + 5
+        return outcome
 
     return asyncio.run(run()), threads
 
@@ -79,6 +83,20 @@ def test_a_step_that_finishes_while_it_is_being_cancelled_has_finished():
     assert attempt(step, deadline=0.05)[0] == Succeeded()
 
 
+def test_an_async_step_that_cannot_be_cancelled_is_left_behind():
+    async def step(claim):
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if not stubborn.pop():
+                    raise
+
+    stubborn = [False, True]  # The deadline's cancellation is ignored, the end of the loop's not.
+    assert attempt(step, deadline=0.05)[0] == Unknown("not done after 0.05 s")
+    assert stubborn == []
+
+
 def test_a_thread_past_its_deadline_is_written_off_until_it_comes_back():
     import threading
 
@@ -95,7 +113,11 @@ def test_a_thread_past_its_deadline_is_written_off_until_it_comes_back():
 
 
 @pytest.mark.parametrize(
-    "raised", [ValueError, SystemExit, KeyboardInterrupt, BaseException, asyncio.CancelledError]
+    "raised",
+    [
+        *(ValueError, SystemExit, KeyboardInterrupt),
+        *(BaseException, asyncio.CancelledError, GeneratorExit),
+    ],
 )
 def test_whatever_a_step_raises_is_an_outcome(raised):
     def step(claim):
