@@ -39,8 +39,7 @@ class Cursor:
     def reach(self, slots: int) -> tuple[int, int]:
         """How many tenants to look at, and how many lanes of each."""
         if not self.barren:
-            most = min(sql.TENANTS_LOOKED_AT, max(8, 2 * slots))
-            return most, sql.LANES_LOOKED_AT
+            return sql.tenants_for(slots), sql.LANES_LOOKED_AT
         if self.lanes:
             return sql.TENANTS_LOOKED_AT, sql.WIDE_LANES
         return sql.WIDE_TENANTS, sql.LANES_LOOKED_AT
@@ -144,7 +143,7 @@ async def claim_undo(
     connection: AsyncConnection[Any], queue: Queue, *, drainer: int, slots: int
 ) -> list[Claim]:
     """Take up to `slots` works that are to be undone."""
-    rows = await _rows(connection, sql.take_undo(queue, slots=slots), {"drainer": drainer})
+    rows = await _rows(connection, sql.take_undo(queue), {"drainer": drainer, "slots": slots})
     return [_claim(queue, row) for row in rows]
 
 
@@ -197,6 +196,8 @@ async def _take(
     paced = any(one.rate is not None for one in lanes)
     values: dict[str, Any] = {
         "drainer": drainer,
+        "slots": slots,
+        "quota": sql.quota(slots, len(lanes)),
         "tenants": [one.tenant for one in lanes],
         "lanes": [one.key for one in lanes],
     }
@@ -205,8 +206,7 @@ async def _take(
         values |= {"destinations": list(away), "under_way": list(away.values())}
     else:
         values |= _rooms(lanes, rooms, slots)
-    statement = sql.take(queue, slots=slots, lanes=len(lanes), paced=paced)
-    return await _rows(connection, statement, values)
+    return await _rows(connection, sql.take(queue, paced=paced), values)
 
 
 def _rooms(lanes: Sequence[Looked], rooms: Rooms | None, slots: int) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def _rooms(lanes: Sequence[Looked], rooms: Rooms | None, slots: int) -> dict[str
 async def _rows(
     connection: AsyncConnection[Any], statement: str, values: dict[str, Any]
 ) -> list[Any]:
-    cursor = await connection.execute(statement, values, prepare=False)
+    cursor = await connection.execute(statement, values)
     return list(await cursor.fetchall())
 
 

@@ -17,7 +17,12 @@ T = TypeVar("T")
 Opened = Callable[[AsyncConnection[Any]], Awaitable[None]]
 
 # A connection that is lost, or closed under our hands; deadlocks and lock time-outs are among them.
-LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+# And one whose plans a migration has made useless ("must not change result type").
+LOST = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.FeatureNotSupported,
+)
 CONTENDED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
@@ -32,7 +37,9 @@ SETTINGS = {
     "lock_timeout": "5s",
     "statement_timeout": "30s",
     "search_path": "public",
-    # Every statement of the engine has its index. States change faster than statistics, and the
+    # The engine's few statements are planned once for a connection.
+    "plan_cache_mode": "force_generic_plan",
+    # Each of them has its index. States change faster than statistics, and the
     # planner that thinks a state empty would scan.
     "enable_seqscan": "off",
     "random_page_cost": "1.1",
@@ -51,7 +58,7 @@ def parameters(purpose: str) -> dict[str, Any]:
     given.update(
         keepalives_idle=5, keepalives_interval=5, keepalives_count=2, tcp_user_timeout=15000
     )
-    return {**given, "autocommit": True, "prepare_threshold": None}
+    return {**given, "autocommit": True, "prepare_threshold": 0}
 
 
 class Link:

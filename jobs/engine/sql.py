@@ -1,6 +1,8 @@
 """The statements of the claim (jobs.engine.claim), and what goes into them for a queue.
 
-All of it runs unprepared with literal limits: a generic plan scans (tests/jobs/test_plans.py).
+Each is planned once for a connection, for any values (link.SETTINGS): planning took most of the
+time of a small claim. So a queue has few of them, and what differs from claim to claim is a
+parameter. tests/jobs/test_plans.py looks at the plans.
 """
 
 from jobs import columns
@@ -181,7 +183,7 @@ TAKE = """
 with looked as ({looked}
 ),
 room as materialized (
-  select l.tenant_id, l.lane, l.place, control.tokens, control.at, least({quota},
+  select l.tenant_id, l.lane, l.place, control.tokens, control.at, least(%(quota)s::int,
     -- Paused since it was picked: a 429 that was settled between the two statements.
     case when control.paused_until > now() then 0
          when control.trips > 0 then 1 else coalesce(control.window, {lane_window}) end
@@ -192,11 +194,6 @@ room as materialized (
     select {paused_until} as paused_until, {window} as window, c.trips,
       clock_timestamp() as at, {tokens} as tokens
     from jobs_lane c where c.tenant_id = l.tenant_id and c.key = l.lane limit 1) control on true
-),
-busy as materialized (
-  select t.id, (select count(*) from {table} w
-                where w.state = 'processing' and w.tenant_id = t.id) as n
-  from (select distinct tenant_id as id from looked) t
 ),
 runnable as materialized (
   select room.tenant_id, room.place, work.id, work.nth, work.destination,
@@ -213,6 +210,11 @@ runnable as materialized (
         order by priority, id limit greatest(0, room.n) for update skip locked) p
       {ordered_head}) found order by nth limit greatest(0, room.n)) work
 ),
+busy as materialized (
+  select t.id, (select count(*) from {table} w
+                where w.state = 'processing' and w.tenant_id = t.id) as n
+  from (select distinct tenant_id as id from runnable) t
+),
 turn as (
   select id, tenant_id, place, destination, urgency,
     row_number() over (partition by tenant_id order by urgency, nth, place) as nth from runnable
@@ -222,7 +224,7 @@ allowed as (
   where turn.nth <= {tenant_window} - busy.n
 ),
 chosen as materialized (
-  select id from allowed {there} order by urgency, nth, place limit {slots}
+  select id from allowed {there} order by urgency, nth, place limit %(slots)s
 ),
 taken as (
   update {table} w set state = 'processing', attempts = w.attempts + 1,
@@ -249,7 +251,7 @@ with alive as materialized ({alive}),
 chosen as materialized (
   select id from {table}
   where state = 'discarding' and lease is null and due_at <= now() and exists (select 1 from alive)
-  order by due_at limit {slots} for update skip locked
+  order by due_at limit %(slots)s for update skip locked
 ),
 taken as (
   update {table} w set attempts = w.attempts + 1, lease = drawn.lease, drainer = %(drainer)s
@@ -270,7 +272,7 @@ from taken left join tenants_tenant t on t.id = taken.tenant_id {carried}
 
 
 def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_LOOKED_AT) -> str:
-    """PICK for a queue, with its literal limits."""
+    """PICK for a queue, with its literal limits: a plan is made for what they bound."""
     paced, column = queue.pace is not None, queue.model.destination
     placed = PLACED.format(
         table=queue.table, column=column, paused=PAUSED, rate=RATE, learnt=LEARNT_SECONDS
@@ -298,15 +300,18 @@ def quota(slots: int, lanes: int) -> int:
     return max(1, -(-slots // max(1, lanes)))
 
 
-def take(queue: Queue, *, slots: int, lanes: int, paced: bool) -> str:
-    """TAKE for a queue, with its literal limits; `paced`: some of the lanes have a rate."""
+def tenants_for(slots: int) -> int:
+    """How many tenants to look at for so many slots; always one of a few numbers."""
+    return next((most for most in (8, 16, 32) if most >= 2 * slots), TENANTS_LOOKED_AT)
+
+
+def take(queue: Queue, *, paced: bool) -> str:
+    """TAKE for a queue; `paced`: some of the lanes have a rate."""
     ordered = queue.model.ordered
     known = queue.pace is not None or queue.destination_slots
     destination = f'"{queue.model.destination}"' if known else "null::text"
     return TAKE.format(
         table=queue.table,
-        quota=quota(slots, lanes),
-        slots=int(slots),
         patience=PATIENCE,
         lane_window=NO_LIMIT if queue.lane_window is None else int(queue.lane_window),
         tenant_window=NO_LIMIT if queue.tenant_window is None else int(queue.tenant_window),
@@ -345,9 +350,9 @@ def _of_destinations(queue: Queue) -> dict[str, str]:
     }
 
 
-def take_undo(queue: Queue, *, slots: int) -> str:
-    """TAKE_UNDO for a queue, with its literal limit."""
-    statement = TAKE_UNDO.format(alive=ALIVE, table=queue.table, slots=int(slots), noted=NOTED)
+def take_undo(queue: Queue) -> str:
+    """TAKE_UNDO for a queue."""
+    statement = TAKE_UNDO.format(alive=ALIVE, table=queue.table, noted=NOTED)
     return statement + _claimed(queue)
 
 

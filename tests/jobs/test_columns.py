@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 
 from jobs import columns
-from jobs.engine import sql
 from jobs.models import Job
 from jobs.registry import queue
 from tenants.context import tenant_context
@@ -81,9 +80,8 @@ def test_whatever_the_joins_find_each_work_comes_once(engine, deliver, monkeypat
 
 def test_undoing_carries_the_same(engine, deliver):
     deliver(state="discarding")
-    statement = sql.take_undo(DELIVERIES, slots=8).replace("%(drainer)s", str(engine.drainer()))
-    (row,) = engine.sql(statement)
-    assert "https://example.com/hook" in row
+    (claim,) = engine.claim_undo(DELIVERIES.name, drainer=engine.drainer())
+    assert claim.data["url"] == "https://example.com/hook"
 
 
 def test_what_a_claim_would_carry_can_be_asked_beforehand(engine, deliver):

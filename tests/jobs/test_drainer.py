@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import threading
@@ -125,6 +126,54 @@ def test_a_claim_whose_answer_was_lost_is_handed_back(engine, monkeypatch):
 
     drain(lambda *_: fresh(telegram).state == "succeeded", meanwhile=claim_behind_its_back)
     assert attempts_of(telegram) == [(1, "succeeded")]
+
+
+def test_many_works_start_a_few_in_each_turn_of_the_loop(engine):
+    """The loop has answers to read, and the next claim's too, while it starts the last one's."""
+    ours = Telegram.objects.using("operator").filter(
+        pk__in=[one.pk for one in engine.add(Telegram, count=60)]
+    )
+    begun, after_turn = [], [0]
+
+    def turn(loop):
+        after_turn.append(len(begun))
+        if len(begun) < 60:
+            loop.call_soon(turn, loop)
+
+    async def step(claim):
+        if not begun:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(turn, loop)
+        begun.append(claim)
+        return Succeeded()
+
+    def done(*_):
+        return not ours.exclude(state="succeeded").exists()
+
+    drain(done, step=step, slots=60, lane_window=60, tenant_window=60)
+    most = max(after - before for before, after in itertools.pairwise(after_turn))
+    assert 1 < most <= 20
+    assert len(begun) == 60
+
+
+def test_a_plan_that_a_migration_made_useless_is_made_again(engine, superuser):
+    superuser.execute("create table changing (a int); grant select on changing to public")
+
+    async def columns_now(connection):
+        return len((await connection.execute("select * from changing")).description)
+
+    async def before_and_after():
+        one = link.Link("test")
+        before = await one.run(columns_now)
+        superuser.execute("alter table changing add b int")
+        after = await one.run(columns_now)
+        await one.close()
+        return before, after
+
+    try:
+        assert asyncio.run(before_and_after()) == (1, 2)
+    finally:
+        superuser.execute("drop table changing")
 
 
 def test_too_many_threads_that_hang_end_the_process(engine):

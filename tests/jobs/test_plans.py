@@ -1,9 +1,12 @@
 """The engine's statements walk indexes, however much work there is."""
 
 import json
+import re
+from functools import partial
 
 import psycopg
 import pytest
+from psycopg.sql import Literal
 
 from jobs.engine import look, rescue, settle, sql
 from jobs.registry import queue
@@ -78,14 +81,28 @@ def deliveries(crowd):
         crowd.execute(f"vacuum analyze {table}")
 
 
-def plan(engine, statement: str, values=None) -> list[dict]:
-    """The nodes of the plan that the statement gets as the engine runs it: unprepared."""
+def explained(engine, statement: str, values=None, *, options: str = "format json") -> dict:
+    """The plan that the statement gets on a connection of the engine's: prepared."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement)))
+    sent = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", statement)
+    given = [values[name] for name in names] if names else list(values or [])
+    run = partial(engine.connection.execute, prepare=False)
+    literals = ", ".join(Literal(value).as_string(engine.connection) for value in given)
 
     async def explain():
-        text = f"explain (format json) {statement}"
-        cursor = await engine.connection.execute(text, values, prepare=False)
-        return (await cursor.fetchone())[0]
+        async with engine.connection.transaction(force_rollback=True):
+            await run(f"prepare asked as {sent if names else statement.replace('%s', '$1')}")
+            execute = f"execute asked({literals})" if given else "execute asked"
+            cursor = await run(f"explain ({options}) {execute}")
+            plan = (await cursor.fetchone())[0][0]["Plan"]
+            await run("deallocate asked")
+        return plan
 
+    return engine.run(explain())
+
+
+def plan(engine, statement: str, values=None) -> list[dict]:
+    """The nodes of the statement's plan."""
     nodes = []
 
     def walk(node: dict) -> None:
@@ -93,8 +110,7 @@ def plan(engine, statement: str, values=None) -> list[dict]:
         for child in node.get("Plans", []):
             walk(child)
 
-    answer = engine.run(explain())
-    walk((json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"])
+    walk(explained(engine, statement, values))
     return nodes
 
 
@@ -112,12 +128,14 @@ def took(engine, served, lanes: list[tuple[int, str]]) -> list[dict]:
     """The plan of the take of these lanes, with all that can be asked of it."""
     values = {
         "drainer": 1,
+        "slots": 64,
+        "quota": 1,
         "tenants": [tenant for tenant, _ in lanes],
         "lanes": [key for _, key in lanes],
         "destinations": ["busy.example:443", "idle.example:443"],
         "under_way": [100, 1],
     }
-    return plan(engine, sql.take(served, slots=64, lanes=len(lanes), paced=True), values)
+    return plan(engine, sql.take(served, paced=True), values)
 
 
 PICKED = {"drainer": 1, "cursor": 9_000_100, "cursor_tenants": [], "cursor_lanes": []}
@@ -149,7 +167,7 @@ def test_claiming_deliveries_scans_neither_them_nor_what_they_carry(engine, deli
     assert {"delivery_runnable", "delivery_processing", "delivery_head", "lane_key"} <= used
     looked_at = {node["Relation Name"] for node in nodes if "Relation Name" in node}
     assert {"webhooks_event", "webhooks_endpoint"} <= looked_at
-    undo = plan(engine, sql.take_undo(served, slots=8), {"drainer": 1})
+    undo = plan(engine, sql.take_undo(served), {"drainer": 1, "slots": 8})
     assert not scanned(undo)
 
 
@@ -170,12 +188,6 @@ def come_again(crowd, deliveries):
 def visited(engine, statement: str, values: dict) -> int:
     """How many deliveries the statement came by, found or not. It leaves everything as it is."""
 
-    async def explain():
-        async with engine.connection.transaction(force_rollback=True):
-            text = f"explain (analyze, format json) {statement}"
-            cursor = await engine.connection.execute(text, values, prepare=False)
-            return (await cursor.fetchone())[0]
-
     def rows(node: dict) -> float:
         mine = 0.0
         if node.get("Relation Name") == "webhooks_delivery":
@@ -183,7 +195,7 @@ def visited(engine, statement: str, values: dict) -> int:
             mine = (node["Actual Rows"] + passed_by) * node["Actual Loops"]
         return mine + sum(rows(child) for child in node.get("Plans", []))
 
-    return round(rows(engine.run(explain())[0]["Plan"]))
+    return round(rows(explained(engine, statement, values, options="analyze, format json")))
 
 
 def test_a_claim_is_as_cheap_when_the_statistics_say_that_nothing_waits(engine, come_again):
@@ -193,12 +205,14 @@ def test_a_claim_is_as_cheap_when_the_statistics_say_that_nothing_waits(engine, 
     assert visited(engine, sql.pick(served), cursor) < 64 * 10
     values = {
         "drainer": cursor["drainer"],
+        "slots": 64,
+        "quota": 1,
         "tenants": list(range(9_000_000, 9_000_064)),
         "lanes": [f"crowd:{n}" for n in range(64)],
         "destinations": [],
         "under_way": [],
     }
-    statement = sql.take(served, slots=64, lanes=64, paced=False)
+    statement = sql.take(served, paced=False)
     assert visited(engine, statement, values) < 64 * 10
 
 
@@ -207,13 +221,15 @@ def test_a_paced_queue_finds_its_places_and_what_is_under_way_there_by_index(eng
     assert not scanned(plan(engine, sql.pick(served), PICKED))
     values = {
         "drainer": 1,
+        "slots": 64,
+        "quota": 1,
         "tenants": list(tenants),
         "lanes": [f"crowd:{tenant - 9_000_000}" for tenant in tenants],
         "destinations": ["there"] * 64,
         "rooms": [5] * 64,
         "mosts": [10] * 64,
     }
-    nodes = plan(engine, sql.take(served, slots=64, lanes=64, paced=False), values)
+    nodes = plan(engine, sql.take(served, paced=False), values)
     assert not scanned(nodes)
     used = {node.get("Index Name") for node in nodes}
     assert {"missive_runnable", "missive_processing", "lane_key"} <= used
