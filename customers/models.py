@@ -52,6 +52,13 @@ class Customer(models.Model):
             # Equality on text is leakproof, so both serve look-ups under row-level security.
             models.Index("tenant_id", "phone", name="customer_phone", condition=~Q(phone="")),
             models.Index("tenant_id", "email", name="customer_email", condition=~Q(email="")),
+            # campaigns.audience: of one who withdrew, nobody with the number is written to.
+            models.Index(
+                "tenant_id",
+                "phone",
+                name="customer_withdrawn",
+                condition=Q(consent="withdrawn") & ~Q(phone=""),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,9 +1,10 @@
 """Materialising: a message for everybody who may have one, once, whatever happens meanwhile."""
 
 import pytest
+from django.db import connection
 
 from campaigns import materialising
-from campaigns.models import Message
+from campaigns.models import Campaign, Message
 from customers.models import Customer, Suppression
 from jobs.errors import LeaseLost
 from jobs.outcomes import Snooze, Succeeded
@@ -217,3 +218,23 @@ def test_the_audit_trail_says_how_many_and_names_nobody(workshop):
     )
     assert entry.after == {"messages": 2, "skipped": 0}
     assert Message.objects.using(OPERATOR).filter(campaign_id=campaign.pk).count() == 2
+
+
+def test_a_chunk_looks_at_its_own_customers_and_at_those_who_withdrew(workshops):
+    """And not at all that the tenant has, once for each chunk."""
+    workshops.add_many(3)
+    campaign = workshops.create()
+    workshops.settle(workshops.claim("campaigns.generate"))
+    with tenant_context(workshops.tenant), connection.cursor() as cursor:
+        found = Campaign.objects.get(pk=campaign.pk)
+        statement, values = materialising._statement(found, materialising._source(found))
+        values |= {"place": materialising.NOBODY, "edge": materialising.EVERYBODY}
+        # Of a few rows all are looked at, whatever there is: the plan is that of many.
+        cursor.execute("set enable_seqscan to off")
+        try:
+            cursor.execute(f"explain {statement}", values)
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        finally:
+            cursor.execute("reset enable_seqscan")
+    assert "using customer_withdrawn on customers_customer other" in plan
+    assert "Seq Scan on customers_customer" not in plan
