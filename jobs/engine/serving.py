@@ -23,6 +23,7 @@ from jobs.registry import Queue
 from jobs.steps import Claim
 
 CLAIM_GAP = 0.02  # Seconds between two claims of a queue that has few slots free.
+HINTED_GAP = 0.005  # Seconds between two claims of a paced queue that has something new.
 PORTION = 100  # Works: a claim costs as much as some fifty of them, and smaller ones do not pay.
 CHEAP = 0.02  # Seconds of fruitless claims in one round that need no rest.
 # How many times the seconds of its fruitless claims a round is followed by rest: after a round that
@@ -113,9 +114,12 @@ class Serving:
     def too_soon(self) -> float:
         """Seconds to wait before the next claim; not above 0 when it may be made.
 
-        With few slots free it waits for more: a claim costs the same for many as for one.
+        With few slots free it waits for more: a claim costs the same for many as for one. So does
+        a paced queue, where works end one by one; somebody's new campaign does not wait for them.
         """
-        gap = CLAIM_GAP if self.rooms or self.free * 2 < self.queue.slots else 0.0
+        gap = CLAIM_GAP if self.free * 2 < self.queue.slots else 0.0
+        if self.rooms is not None:
+            gap = HINTED_GAP if self.hinted else CLAIM_GAP
         shared = self.rooms is not None and self.rooms.drainers > 1
         begins_at = max(self.rests_until, self.known_at if shared else 0.0)
         return max(self.claimed_at + gap, begins_at) - time.monotonic()

@@ -69,6 +69,15 @@ def test_waiting_for_a_pace_is_not_fruitless():
     assert one.too_soon() <= 0.02
 
 
+def test_what_is_new_in_a_paced_queue_does_not_wait_for_works_that_end(engine, monkeypatch):
+    monkeypatch.setattr(resting.time, "monotonic", lambda: 1000.0)
+    one = Serving(queue("missives"))
+    one.claimed_at = 1000.0
+    assert one.too_soon() == pytest.approx(0.02)
+    one.hinted = True
+    assert one.too_soon() == pytest.approx(0.005)
+
+
 def shut(engine):
     """A work whose lane is paused."""
     until = datetime.now(UTC) + timedelta(hours=1)
