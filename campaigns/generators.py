@@ -7,13 +7,15 @@ says the same for all recipients, with `{{variables}}` where they differ.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from campaigns import parts
 from campaigns.models import Campaign
+from campaigns.parts import Parts
 
 TEXT_MOST = 4096  # Characters.
 
@@ -25,10 +27,17 @@ class Content:
     text: str
     external_name: str = ""
     language: str = "en"
+    header: str = ""  # With one variable at most, as a button's URL, by its index, at its end.
+    buttons: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> Parts:
+        return Parts(self.text, self.header, self.buttons)
 
     def as_json(self) -> dict[str, str]:
         """For Campaign.content."""
-        return asdict(self)
+        text = parts.join(self.parts)
+        return {"text": text, "external_name": self.external_name, "language": self.language}
 
 
 Generator = Callable[[Mapping[str, Any], Campaign], Content]
@@ -46,4 +55,11 @@ def generator(name: str) -> Generator:
 def from_template(brief: Mapping[str, Any], campaign: Campaign) -> Content:
     """The generator `template`: what the template said when the campaign was launched."""
     frozen = brief["template"]
-    return Content(frozen["text"], frozen["external_name"], frozen["language"])
+    said = parts.split(frozen["text"])
+    return Content(
+        said.text,
+        frozen["external_name"],
+        frozen["language"],
+        header=said.header,
+        buttons=said.buttons,
+    )

@@ -115,7 +115,7 @@ class Template(TenantOwned):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=100)
-    text = models.TextField()
+    text = models.TextField()  # With its header and buttons, if it has any: campaigns.parts.
     # What the provider knows it by, where it must have been approved there.
     external_name = models.CharField(max_length=512, blank=True, default="")
     language = models.CharField(max_length=15, default="en")

@@ -17,7 +17,7 @@ import psycopg
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from campaigns import audience, variables
+from campaigns import audience, parts, variables
 from campaigns.errors import PreviewTookTooLong
 from campaigns.filters import Filter
 from campaigns.models import ProviderAccount, Skip
@@ -132,7 +132,7 @@ def recipient(*, customer_id: UUID, mapping: Mapping[str, Any], text: str) -> Sa
     if row is None:
         return None
     params = orjson.loads(row[0])
-    return Said(params, row[1], None if row[1] else variables.render(text, params))
+    return Said(params, row[1], None if row[1] else parts.render(text, params))
 
 
 def time_zone() -> str:
@@ -207,7 +207,7 @@ def _recipient(row: Sequence[Any], text: str | None) -> Recipient:
 
 def _text(text: str | None, params: Mapping[str, str]) -> str | None:
     try:
-        return None if text is None else variables.render(text, params)
+        return None if text is None else parts.render(text, params)
     except CannotRender:  # Nobody of whom it is true was asked for.
         return None
 

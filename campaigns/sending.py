@@ -5,14 +5,14 @@ is personal in it (the number, the text) goes out, and is kept nowhere but in th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from campaigns import variables
+from campaigns import parts, variables
 from campaigns.providers import REDACTED, Account, Outgoing, Provider, Request, masked, opened
 from campaigns.providers import provider as provider_named
 from jobs.outcomes import Exchange
@@ -29,7 +29,10 @@ class Content:
     text: str
     external_name: str
     language: str
-    variables: tuple[str, ...]  # In the order in which the text names them first.
+    # Of the text's own, in the order in which it names them first; of the header; of buttons.
+    variables: tuple[str, ...]
+    header: tuple[str, ...] = ()
+    buttons: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,11 @@ def outgoing(id: UUID, content: Content, *, phone: str, params: Mapping[str, str
     return Outgoing(
         message_id=id,
         phone=phone,
-        text=variables.render(content.text, params),
+        text=parts.render(content.text, params),
         params=params,
         variables=content.variables,
+        header=content.header,
+        buttons=content.buttons,
         external_name=content.external_name,
         language=content.language,
     )
@@ -88,11 +93,15 @@ def outgoing(id: UUID, content: Content, *, phone: str, params: Mapping[str, str
 def _content(kept: str) -> Content:
     """Campaign.content, from its JSON: a campaign's messages all bring the same."""
     said = orjson.loads(kept)
+    apart = parts.split(said["text"])
+    named = {index: variables.names(url) for index, url in sorted(apart.buttons.items())}
     return Content(
         said["text"],
         said.get("external_name", ""),
         said.get("language", "en"),
-        tuple(variables.names(said["text"])),
+        tuple(variables.names(apart.text)),
+        tuple(variables.names(apart.header)),
+        {index: found[0] for index, found in named.items() if found},
     )
 
 

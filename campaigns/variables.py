@@ -55,6 +55,11 @@ def names(text: str) -> list[str]:
     return list(dict.fromkeys(_VARIABLE.findall(text)))
 
 
+def bare(text: str) -> str:
+    """The text without its variables."""
+    return _VARIABLE.sub("", text)
+
+
 def check_text(text: str, *, pointer: str = "/text") -> None:
     """Raises InvalidTemplate with everything that is wrong with a template's text."""
     if errors := list(text_errors(text, pointer)):

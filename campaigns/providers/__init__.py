@@ -82,7 +82,8 @@ class Outgoing:
 
     `message_id` goes along as the idempotency key and as what callbacks give back. Providers of
     approved templates send `external_name`, `language` and the parameters in the order of
-    `variables` (in which the template's text names them first); others send `text`, rendered.
+    `variables` (in which the template's text names them first), and those of `header` and of
+    `buttons` (index → variable) apart; others send `text`, rendered, which has all of it.
     """
 
     message_id: UUID
@@ -90,6 +91,8 @@ class Outgoing:
     text: str = field(repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     variables: Sequence[str] = ()
+    header: Sequence[str] = ()
+    buttons: Mapping[int, str] = field(default_factory=dict)
     external_name: str = ""
     language: str = "en"
     test: bool = False

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import orjson
 
+from campaigns.parts import url_value
 from campaigns.providers import (
     Accepted,
     Account,
@@ -169,6 +170,11 @@ def _of_message(message: Outgoing) -> dict[str, Any]:
         "language": message.language,
         "params": dict(message.params),
         "param_list": [message.params.get(name, "") for name in message.variables],
+        "header_list": [message.params.get(name, "") for name in message.header],
+        "button_list": [
+            {"index": index, "value": url_value(message.params.get(name, ""))}
+            for index, name in message.buttons.items()
+        ],
     }
 
 

@@ -15,7 +15,10 @@ VERDICTS = frozenset(
     {"accepted", "refused", "opted_out", "later", "slower", "account", "ambiguous"}
 )
 PERSONAL = frozenset(
-    {"message_id", "phone", "digits", "text", "template", "language", "params", "param_list"}
+    {
+        *("message_id", "phone", "digits", "text", "template", "language"),
+        *("params", "param_list", "header_list", "button_list"),
+    }
 )
 MOST_BODY = 200  # Values in a body's template.
 LONGEST_TEXT = 1000

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 
+from campaigns.parts import url_value
 from campaigns.providers import (
     LONGEST_PROVIDER_ID,
     Accepted,
@@ -92,7 +93,12 @@ class Sandbox:
                 "to": message.phone,
                 "text": message.text,
                 "template": message.external_name,
-                "variables": {one: message.params.get(one, "") for one in message.variables},
+                "variables": _said(message, message.variables),
+                "header": _said(message, message.header),
+                "buttons": {
+                    str(index): url_value(message.params.get(name, ""))
+                    for index, name in message.buttons.items()
+                },
                 "callback_data": name,
                 "account": format_id("acc", account.id),
             }
@@ -137,6 +143,10 @@ class Sandbox:
 
 
 PROVIDER = Sandbox()
+
+
+def _said(message: Outgoing, names: Sequence[str]) -> dict[str, str]:
+    return {name: message.params.get(name, "") for name in names}
 
 
 def _headers(account: Account) -> dict[str, str]:

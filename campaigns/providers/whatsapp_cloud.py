@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from campaigns.parts import url_value
 from campaigns.providers import (
     Accepted,
     Account,
@@ -217,19 +218,28 @@ def _content(account: Account, message: Outgoing) -> dict[str, Any]:
         "name": message.external_name,
         "language": {"policy": "deterministic", "code": message.language},
     }
-    if message.variables:
-        named = account.options.get("parameters") == "named"
-        parameters = [
-            {
-                "type": "text",
-                **({"parameter_name": name} if named else {}),
-                # Line breaks and rows of spaces are refused in a parameter.
-                "text": _SPACES.sub(" ", message.params.get(name, "")).strip(),
-            }
-            for name in message.variables
-        ]
-        template["components"] = [{"type": "body", "parameters": parameters}]
+    if components := list(_components(account, message)):
+        template["components"] = components
     return {"type": "template", "template": template}
+
+
+def _components(account: Account, message: Outgoing) -> Iterator[dict[str, Any]]:
+    """What the template's variables say, part by part ("Template messages", Components)."""
+    named = account.options.get("parameters") == "named"
+    for part, names in (("header", message.header), ("body", message.variables)):
+        if names:
+            parameters = [_parameter(message, name, named=named) for name in names]
+            yield {"type": part, "parameters": parameters}
+    for index, name in message.buttons.items():
+        # The end of the URL; these have no names at Meta's.
+        said = {"type": "text", "text": url_value(message.params.get(name, ""))}
+        yield {"type": "button", "sub_type": "url", "index": str(index), "parameters": [said]}
+
+
+def _parameter(message: Outgoing, name: str, *, named: bool) -> dict[str, str]:
+    # Line breaks and rows of spaces are refused in a parameter.
+    text = _SPACES.sub(" ", message.params.get(name, "")).strip()
+    return {"type": "text", **({"parameter_name": name} if named else {}), "text": text}
 
 
 # ---- What an answer means ----

@@ -26,6 +26,8 @@ class Message(msgspec.Struct, frozen=True):
     to: str
     callback_data: str = ""
     account: str = ""  # Ours of whoever sends, for the address of its callbacks.
+    header: dict[str, str] = {}  # What the template's variables say: of its header,
+    buttons: dict[str, str] = {}  # and of its URL buttons, by index.
 
 
 class Bucket:
@@ -141,7 +143,11 @@ class Exchange:
         known = self._ledger.of(self.message.sender).ids.get(self._key)
         if known is None or not self._profile.idempotent:
             entry = self._ledger.accept(
-                sender=self.message.sender, key=self._key, phone=self.message.to
+                sender=self.message.sender,
+                key=self._key,
+                phone=self.message.to,
+                header=self.message.header,
+                buttons=self.message.buttons,
             )
             known = entry.id
             await self._announce(entry)

@@ -16,7 +16,7 @@ from uuid import uuid4
 import msgspec
 
 
-class Acceptance(msgspec.Struct, frozen=True):
+class Acceptance(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line."""
 
     at: float  # Seconds since 1970.
@@ -24,6 +24,8 @@ class Acceptance(msgspec.Struct, frozen=True):
     key: str  # The Idempotency-Key, else the callback data.
     phone: str
     id: str  # What the provider calls it.
+    header: dict[str, str] = {}  # What the variables of the header and of the buttons said, where
+    buttons: dict[str, str] = {}  # the template has any.
 
 
 class Forgotten(msgspec.Struct, frozen=True):
@@ -82,9 +84,18 @@ class Ledger:
     def of(self, sender: str) -> Book:
         return self._books[sender]
 
-    def accept(self, *, sender: str, key: str, phone: str) -> Acceptance:
+    def accept(
+        self,
+        *,
+        sender: str,
+        key: str,
+        phone: str,
+        header: dict[str, str] | None = None,
+        buttons: dict[str, str] | None = None,
+    ) -> Acceptance:
         """Write a message down as accepted. Raises OSError when it cannot be."""
-        entry = Acceptance(time.time(), sender, key, phone, f"sbx-{uuid4().hex}")
+        id_, now = f"sbx-{uuid4().hex}", time.time()
+        entry = Acceptance(now, sender, key, phone, id_, header or {}, buttons or {})
         self._write(entry)
         self._books[sender].add(entry)
         return entry

@@ -11,9 +11,10 @@ from django.conf import settings
 from django.utils import timezone
 from msgspec import UNSET, Meta, UnsetType
 
-from campaigns import tickets
+from campaigns import parts, tickets
 from campaigns.models import Campaign
 from campaigns.progress import ProgressAnswer, Standing, progress_as_json
+from campaigns.serializers.templates import ButtonAnswer, buttons_as_json
 from campaigns.states import OnUnknown
 from campaigns.wishes import FollowUp, Wish
 from config.ids import InvalidId, format_id, parse_id
@@ -151,6 +152,8 @@ class ContentAnswer(TypedDict):
     """What a campaign says: its template's copy, or what its generator made."""
 
     text: str
+    header: str
+    buttons: list[ButtonAnswer]
     external_name: str
     language: str
 
@@ -249,8 +252,11 @@ def _content(campaign: Campaign) -> ContentAnswer | None:
     said = campaign.content
     if said is None:
         return None
+    apart = parts.split(said["text"])
     return {
-        "text": said["text"],
+        "text": apart.text,
+        "header": apart.header,
+        "buttons": buttons_as_json(apart),
         "external_name": said.get("external_name", ""),
         "language": said.get("language", ""),
     }
