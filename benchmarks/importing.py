@@ -17,7 +17,7 @@ from benchmarks.stack import Stack
 from benchmarks.table import Budget, Row, median_ratio
 
 BUDGET = Budget(least=15_000, unit="rows/s")
-CHUNK = 4000  # Rows in a statement, on both sides.
+CHUNK = 8000  # Rows in a statement, on both sides.
 PATIENCE = 120.0  # Seconds for one file.
 HEADER = b"external_id,name,phone,email,lifetime_value,last_purchase_at,consent,attributes.city\n"
 NAMES = ["external_id", "name", "phone", "email", "lifetime_value", "last_purchase_at", "consent"]

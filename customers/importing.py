@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, Any
 from uuid import UUID
@@ -35,7 +35,7 @@ from customers.errors import (
 from customers.models import Import, RejectedRow
 from customers.serializers.imports import fields_of, reason_of
 from customers.uploads import Upload
-from customers.upserting import upsert
+from customers.upserting import Batch, prepared, write
 from jobs.fence import hold
 from jobs.outcomes import Outcome, Snooze, Succeeded
 from jobs.services import enqueue
@@ -44,20 +44,24 @@ from tenants import audit, files
 from tenants.context import require_tenant, tenant_context
 
 KIND = "customers.import"
-CHUNK = 4000  # Rows in a transaction: a fifth of a second.
+CHUNK = 8000  # Rows in a transaction: two fifths of a second.
 CHUNK_BYTES = 1024 * 1024  # Of the file, in a transaction of wider rows: a chunk is in memory.
 STRETCH = 20.0  # Seconds at a time; then others' jobs have their turn.
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Some rows, judged, and where the file goes on behind them."""
+    """Some rows, judged and ready to be written, and where the file goes on behind them."""
 
-    taken: list[dict[str, Any]] = field(default_factory=list)
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    place: int = 0
-    line: int = 0
-    ended: bool = False
+    taken: Batch
+    rejected: list[tuple[int, str]]
+    place: int
+    line: int
+    ended: bool
+
+    @property
+    def read(self) -> int:
+        return self.taken.rows + len(self.rejected)
 
 
 def begin(*, upload: Upload, format: str, actor: str, key: bytes | None) -> tuple[Import, bool]:
@@ -104,19 +108,19 @@ def cancel(*, import_id: UUID, actor: str) -> None:
 
 def judged(rows: Iterator[reading.Row], lines: reading.Lines, *, most: int = CHUNK) -> Chunk:
     """The next rows, each taken or rejected. Raises BadFile."""
-    chunk, edge = Chunk(ended=True), lines.place + CHUNK_BYTES
+    taken, rejected, ended = [], [], True
+    edge = lines.place + CHUNK_BYTES
     for number, row in enumerate(rows, start=1):
         try:
             if row.flaw:
                 raise BadFile(row.flaw)
-            chunk.taken.append(fields_of(row.body))
+            taken.append(fields_of(row.body))
         except Problem as problem:
-            chunk.rejected.append((row.line, reason_of(problem)))
+            rejected.append((row.line, reason_of(problem)))
         if number == most or lines.place >= edge:
-            chunk.ended = False
+            ended = False
             break
-    chunk.place, chunk.line = lines.place, lines.line
-    return chunk
+    return Chunk(prepared(taken), rejected, lines.place, lines.line, ended)
 
 
 def chunks(rows: Iterator[reading.Row], lines: reading.Lines) -> Generator[Chunk, None, None]:
@@ -173,12 +177,12 @@ def _write(claim: Claim, import_id: UUID, chunk: Chunk) -> bool:
         if found.finished_at is not None:
             return True
         one_at_a_time()
-        written = upsert(chunk.taken, source=f"import:{import_id}")
+        written = write(chunk.taken, source=f"import:{import_id}")
         _reject(found, chunk.rejected)
         Import.objects.filter(pk=import_id).update(
             place=chunk.place,
             line=chunk.line,
-            read=F("read") + len(chunk.taken) + len(chunk.rejected),
+            read=F("read") + chunk.read,
             created=F("created") + written.created,
             updated=F("updated") + written.updated,
             unchanged=F("unchanged") + written.unchanged,

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from customers import rows as reading
 from customers.importing import chunks, one_at_a_time
-from customers.upserting import Written, upsert
+from customers.upserting import Written, write
 from tenants import audit
 from tenants.context import require_tenant
 
@@ -61,8 +61,8 @@ def _chunks(file: IO[bytes], format: str, loaded: Loaded, actor: str | None) -> 
             if actor is not None:
                 with transaction.atomic():
                     one_at_a_time()
-                    loaded.written = loaded.written.plus(upsert(chunk.taken, source=actor))
-            loaded.read += len(chunk.taken) + len(chunk.rejected)
+                    loaded.written = loaded.written.plus(write(chunk.taken, source=actor))
+            loaded.read += chunk.read
             loaded.rejected += len(chunk.rejected)
             loaded.reasons += chunk.rejected[: KEPT - len(loaded.reasons)]
             loaded.place = chunk.place

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
-from uuid_utils import uuid7  # As config.ids makes them, still to be written as text.
 
 from customers.models import Consent
 from tenants.context import require_tenant
@@ -29,10 +28,12 @@ _COLUMNS = {
 # An opt-out stands until the customer says otherwise: no file says so for them.
 _CONSENT = "case c.consent when 'withdrawn' then c.consent else excluded.consent end"
 
-# In the order of external ids, so that two of these wait for each other in one direction only.
+# In the order of external ids, so that two of these wait for each other in one direction only. New
+# ids are in the order of the rows.
 _WRITE = """
 with given as materialized (
-  select * from json_to_recordset(%(rows)s::json) i (id uuid, external_id text, {types})
+  select slipway.uuid7() as id, i.*
+  from json_to_recordset(%(rows)s::json) i (external_id text{types})
 ), {before} written as (
   insert into customers_customer as c
     (id, tenant_id, external_id, created_at, updated_at, {columns})
@@ -45,8 +46,8 @@ with given as materialized (
 select count(*) filter (where created), count(*) from written
 """
 # What consent was, for the log: locked, since nothing tells it once the row is written. The insert
-# reads it, so that each row of it is there before its customer is written. An entry may have the
-# row's own id: that was made a moment ago, and no other entry has it.
+# reads it, so that each row of it is there before its customer is written. An entry may have its
+# new customer's own id: that was made a moment ago, and no other entry has it.
 _BEFORE = """before as materialized (
   select c.external_id, c.consent from customers_customer c
   join given i on i.external_id = c.external_id
@@ -55,9 +56,9 @@ _BEFORE = """before as materialized (
 _AFTER = "left join before b on b.external_id = i.external_id"
 _LOG = """, logged as (
   insert into customers_consentchange (id, tenant_id, customer_id, before, after, source)
-  select i.id, %(tenant)s, w.id, coalesce(b.consent, 'unknown'), w.consent, %(source)s
-  from written w join given i on i.external_id = w.external_id
-  left join before b on b.external_id = w.external_id
+  select case when w.created then w.id else slipway.uuid7() end, %(tenant)s, w.id,
+    coalesce(b.consent, 'unknown'), w.consent, %(source)s
+  from written w left join before b on b.external_id = w.external_id
   where w.consent <> coalesce(b.consent, 'unknown')
 )"""
 _UPDATE = """update set {changes}, updated_at = now()
@@ -75,42 +76,73 @@ class Written(NamedTuple):
         return Written(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
-def upsert(rows: Sequence[Fields], *, source: str) -> Written:
-    """Write the rows in the caller's transaction, by external id; the later of two rows adds to it.
+class Batch(NamedTuple):
+    """Rows as the statements take them."""
 
-    Each has an external_id, and fields as CustomerChange.fields() gives them. `source` is by whose
-    word consent changes.
+    groups: Sequence[tuple[Sequence[str], int, str]]  # Columns, how many rows name them, as JSON.
+    rows: int  # As they came,
+    customers: int  # and how many these tell of.
+
+
+def prepared(rows: Sequence[Fields]) -> Batch:
+    """What `write` needs of these rows; it asks no database, so that another thread may do it.
+
+    Each has an external_id, and fields as CustomerChange.fields() gives them. The later of two rows
+    of one customer adds to the first.
     """
     merged = _merged(rows)
     alike: dict[tuple[str, ...], list[Fields]] = {}
     for fields in merged.values():
-        alike.setdefault(tuple(name for name in _COLUMNS if name in fields), []).append(fields)
-    written = Written(updated=len(rows) - len(merged))
-    for named, group in sorted(alike.items()):
-        written = written.plus(_write(named, group, source))
+        alike.setdefault(tuple(fields), []).append(fields)
+    groups: dict[tuple[str, ...], list[Fields]] = {}
+    for names, found in alike.items():  # Few, though the rows are many.
+        named = tuple(name for name in _COLUMNS if name in names)
+        groups.setdefault(named, []).extend(found)
+    return Batch(
+        [(named, len(group), _json(group)) for named, group in sorted(groups.items())],
+        len(rows),
+        len(merged),
+    )
+
+
+def write(batch: Batch, *, source: str) -> Written:
+    """Write the rows in the caller's transaction, by external id.
+
+    `source` is by whose word consent changes.
+    """
+    written = Written(updated=batch.rows - batch.customers)
+    for named, count, body in batch.groups:
+        written = written.plus(_write(named, count, body, source))
     return written
 
 
-def _merged(rows: Sequence[Fields]) -> dict[str, dict[str, Any]]:
-    merged: dict[str, dict[str, Any]] = {}
+def upsert(rows: Sequence[Fields], *, source: str) -> Written:
+    """Prepare and write."""
+    return write(prepared(rows), source=source)
+
+
+def _merged(rows: Sequence[Fields]) -> dict[str, Fields]:
+    merged: dict[str, Fields] = {}
     for row in rows:
-        known = merged.setdefault(row["external_id"], {})
-        withdrawn = known.get("consent") == Consent.WITHDRAWN
-        known.update(row)
-        if withdrawn:  # As if the two had come in transactions of their own.
-            known["consent"] = Consent.WITHDRAWN
+        known = merged.setdefault(row["external_id"], row)
+        if known is not row:
+            both = {**known, **row}
+            if known.get("consent") == Consent.WITHDRAWN:
+                both["consent"] = Consent.WITHDRAWN  # As if they had come in two transactions.
+            merged[row["external_id"]] = both
     return merged
 
 
-def _write(named: Sequence[str], rows: Sequence[Fields], source: str) -> Written:
-    body = orjson.dumps([{**row, "id": uuid7()} for row in rows], default=str)  # Decimals, ids.
-    values: dict[str, int | str] = {
-        "tenant": require_tenant().id, "rows": body.decode(), "source": source,
-    }  # fmt: skip
+def _json(rows: Sequence[Fields]) -> str:
+    return orjson.dumps(rows, default=str).decode()  # Decimals.
+
+
+def _write(named: Sequence[str], count: int, body: str, source: str) -> Written:
+    values: dict[str, int | str] = {"tenant": require_tenant().id, "rows": body, "source": source}
     with connection.cursor() as cursor:
         cursor.execute(_statement(named), values)
         created, touched = cursor.fetchone() or (0, 0)
-    return Written(created, touched - created, len(rows) - touched)
+    return Written(created, touched - created, count - touched)
 
 
 def _statement(named: Sequence[str]) -> str:
@@ -129,7 +161,7 @@ def _statement(named: Sequence[str]) -> str:
         after=_AFTER if told else "",
         log=_LOG if told else "",
         columns=", ".join(_COLUMNS),
-        types=_list(f"{name} {kind}" for name, (kind, _) in _COLUMNS.items()),
+        types="".join(f", {name} {_COLUMNS[name][0]}" for name in named),
         values=_list(
             f"i.{name}" if name in named else default for name, (_, default) in _COLUMNS.items()
         ),

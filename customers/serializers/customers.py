@@ -49,8 +49,7 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     def flaws(read: Any) -> Sequence[FieldError]:
         """What the types cannot say. Rows of files come through here, too: a list costs least."""
         errors: list[FieldError] = []
-        for name in ("external_id", "name"):
-            value = getattr(read, name)
+        for name, value in (("external_id", read.external_id), ("name", read.name)):
             if isinstance(value, str) and (flaw := unseen_flaw(value)):
                 errors.append(FieldError(f"/{name}", *flaw))
         if isinstance(read.phone, str) and not _is_phone(read.phone):
@@ -66,11 +65,8 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
     def fields(self) -> dict[str, Any]:
         """The model's fields that the body names, in the form that is stored."""
-        fields = {}
-        for name in _FIELDS:
-            value = getattr(self, name)
-            if value is not UNSET:
-                fields[name] = value
+        said = msgspec.structs.asdict(self).items()
+        fields = {name: value for name, value in said if value is not UNSET and name in _FIELDS}
         if fields.get("phone"):
             fields["phone"] = normalise(fields["phone"])
         if fields.get("email"):
@@ -80,7 +76,7 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
         return fields
 
 
-_FIELDS = CustomerChange.__struct_fields__
+_FIELDS = frozenset(CustomerChange.__struct_fields__)
 
 
 class CustomerPatch(CustomerChange, forbid_unknown_fields=True, omit_defaults=True):

@@ -6,11 +6,14 @@ import json
 import uuid
 
 import pytest
+from django.db import connection
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 
 from config.wsgi import application
 from customers import importing
-from customers.models import Import
+from customers.models import Customer, Import
+from customers.upserting import prepared, write
 from jobs.errors import LeaseLost
 from jobs.outcomes import Snooze
 from tenants import files
@@ -272,6 +275,41 @@ def test_no_tenant_has_more_than_so_many_waiting(desk, settings):
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_imports")
     desk.work()
     assert desk.send("/imports", HEADER + ADA).status_code == 202
+
+
+# ---- How rows are written ----
+
+
+def test_rows_are_made_ready_without_the_database():
+    """So that a thread does it beside the one that writes. A test with no database has none."""
+    batch = prepared(
+        [
+            {"external_id": "1", "name": "Ada", "consent": "withdrawn"},
+            {"external_id": "2", "name": "Bob", "consent": "given"},
+            {"external_id": "3", "phone": "+4930100003"},
+            {"external_id": "1", "consent": "given"},
+        ]
+    )
+    assert (batch.rows, batch.customers) == (4, 3)
+    named, told = [("name", "consent"), ("phone",)], {"1": "withdrawn", "2": "given"}
+    assert [(group[0], group[1]) for group in batch.groups] == [(named[0], 2), (named[1], 1)]
+    first = json.loads(batch.groups[0][2])
+    assert {row["external_id"]: row["consent"] for row in first} == told
+
+
+def test_rows_that_name_the_same_fields_are_one_statement_however_many(desk):
+    batch = prepared([{"external_id": str(n), "name": "x", "consent": "given"} for n in range(50)])
+    with tenant_context(desk.tenant), CaptureQueriesContext(connection) as asked:
+        assert write(batch, source="test").created == 50
+    assert len([query for query in asked if "customers_customer" in query["sql"]]) == 1
+
+
+def test_new_customers_come_in_the_order_of_their_rows(desk):
+    desk.send("/imports", "external_id,consent\nb,given\nc,given\na,given\n")
+    desk.work()
+    with tenant_context(desk.tenant):
+        told = Customer.objects.order_by("id").values_list("external_id", flat=True)
+        assert list(told) == ["b", "c", "a"]
 
 
 # ---- Killed, cancelled, taken away ----
