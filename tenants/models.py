@@ -114,7 +114,8 @@ class Tenant(TenantMixin):  # type: ignore[misc]
     metadata = models.JSONField(default=dict, blank=True)
     locale = models.CharField(max_length=35, default="en")
     time_zone = models.CharField(max_length=64, default="UTC")
-    # What the platform gave it in place of its plan's: tenants.allowances.
+    # What the platform said of it alone: limits in place of its plan's (tenants.allowances), and
+    # its currency (tenants.currencies).
     limits = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     activated_at = models.DateTimeField(null=True, blank=True)

@@ -15,6 +15,7 @@ from config.problems import FieldError
 from config.spelling import unseen_flaw
 from tenants import hosts
 from tenants.allowances import allowances
+from tenants.currencies import PATTERN, currency_of
 from tenants.models import ApiKey, AuditEntry, Tenant
 
 REASON_LEAST, REASON_MOST = 3, 500
@@ -65,17 +66,28 @@ class LimitsWish(msgspec.Struct, forbid_unknown_fields=True):
         return {name: value for name, value in values.items() if value is not UNSET}
 
 
-class TenantChange(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of PATCH /v1/tenants/{id or slug}."""
+Currency = Annotated[str, msgspec.Meta(pattern=PATTERN)]
 
-    limits: LimitsWish
+
+class TenantChange(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of PATCH /v1/tenants/{id or slug}: limits, the currency of its amounts, or both.
+
+    A currency is one of ISO 4217, needs a reason, and null is that of the sign-up again.
+    """
+
+    limits: LimitsWish | UnsetType = UNSET
+    currency: Currency | UnsetType | None = UNSET
     reason: Annotated[str, msgspec.Meta(max_length=REASON_MOST)] = ""
 
     @staticmethod
     def flaws(read: Any) -> Iterator[FieldError]:
         """What the types cannot say."""
-        if isinstance(read.reason, str) and (flaw := unseen_flaw(read.reason)):
+        if not isinstance(read.reason, str):
+            return
+        if flaw := unseen_flaw(read.reason):
             yield FieldError("/reason", *flaw)
+        elif read.currency is not UNSET and len(read.reason.strip()) < REASON_LEAST:
+            yield FieldError("/reason", "too_short", f"Use at least {REASON_LEAST} characters.")
 
 
 class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,6 +129,7 @@ class TenantAnswer(TypedDict):
     metadata: dict[str, Any]
     locale: str
     time_zone: str
+    currency: str | None
     limits: LimitsAnswer
     created_at: Moment
     activated_at: Moment | None
@@ -174,6 +187,7 @@ def tenant_as_json(tenant: Tenant) -> TenantAnswer:
         "metadata": tenant.metadata,
         "locale": tenant.locale,
         "time_zone": tenant.time_zone,
+        "currency": currency_of(limits=tenant.limits, metadata=tenant.metadata),
         "limits": _limits_as_json(tenant),
         "created_at": tenant.created_at,
         "activated_at": tenant.activated_at,

@@ -11,8 +11,9 @@ from django.db.models import DateTimeField, DurationField, Func, Value
 from django.db.models.functions import Now
 
 from config.ids import format_id
-from tenants import audit, hosts, keys, problems
+from tenants import audit, currencies, hosts, keys, problems
 from tenants.context import NOWHERE, TenantRef, tenant_context
+from tenants.currencies import currency_of
 from tenants.keys import Proof
 from tenants.models import AuditEntry, Domain, Tenant
 from tenants.states import TenantStatus
@@ -215,6 +216,43 @@ def set_limits(
                 using=door.alias,
             )
     keys.forget_all()
+
+
+def set_currency(
+    *,
+    tenant_id: int,
+    currency: str | None,
+    actor: str,
+    reason: str,
+    door: Door | None = None,
+) -> bool:
+    """Let a tenant's amounts be in this currency; None: in what its sign-up said.
+
+    The amounts stay the numbers that they are. Says whether it changed anything.
+    Raises TenantNotFound.
+    """
+    door = door or Door()
+    with tenant_context(TenantRef(tenant_id, NOWHERE)), transaction.atomic(using=door.alias):
+        former = door.limit(tenant_id, {currencies.NAME: currency})
+        if former is None:
+            raise problems.TenantNotFound
+        rows = Tenant.objects.using(door.alias).only("uuid", "limits", "metadata")
+        tenant = rows.get(pk=tenant_id)
+        if tenant.limits == former:
+            return False
+        said = (former, tenant.limits)
+        before, after = (currency_of(limits=one, metadata=tenant.metadata) for one in said)
+        audit.record(
+            actor=actor,
+            action="tenant.currency_changed",
+            target=format_id("tnt", tenant.uuid),
+            tenant_id=tenant_id,
+            reason=reason,
+            before={"currency": before},
+            after={"currency": after},
+            using=door.alias,
+        )
+    return True
 
 
 def _move(

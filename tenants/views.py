@@ -18,7 +18,7 @@ from config.lists import (
     refuse_unknown_parameters,
     row_number,
 )
-from config.problems import FieldError
+from config.problems import FieldError, InvalidRequest
 from config.spelling import unseen_flaw
 from tenants import keys, problems, services
 from tenants.auth import TENANT_HEADER, Caller, CallerView, find_tenant
@@ -79,15 +79,21 @@ class OneTenant(CallerView):
 
     def patch(self, request: Request, reference: str) -> Response:
         change = decode(request, TenantChange)
+        if change.limits is msgspec.UNSET and change.currency is msgspec.UNSET:
+            message = "Say limits, or a currency."
+            raise InvalidRequest(errors=[FieldError("/limits", "required", message)])
         caller = caller_of(request)
         tenant = find_tenant(proof_of(caller), reference)
-        services.set_limits(
-            tenant_id=tenant.ref.id,
-            limits=change.limits.given(),
-            actor=caller.actor,
-            reason=change.reason.strip(),
-            door=Door(caller.proof),
-        )
+        said: dict[str, Any] = {
+            "tenant_id": tenant.ref.id,
+            "actor": caller.actor,
+            "reason": change.reason.strip(),
+            "door": Door(caller.proof),
+        }
+        if change.currency is not msgspec.UNSET:
+            services.set_currency(currency=change.currency, **said)
+        if change.limits is not msgspec.UNSET:
+            services.set_limits(limits=change.limits.given(), **said)
         return Response(_read_tenant(request, reference))
 
 

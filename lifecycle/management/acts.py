@@ -1,5 +1,6 @@
 """The acts of `manage.py tenants`: what each asks for, does and says."""
 
+import re
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from lifecycle.management import following, looking
 from lifecycle.management.looking import tenant_of
 from lifecycle.moving import undoing
 from tenants import keys, services
+from tenants.currencies import NAME, PATTERN, currency_of
 from tenants.models import PlatformKey, Tenant
 from tenants.scopes import PLATFORM_SCOPES, check_scopes
 from tenants.services import OPERATOR
@@ -144,6 +146,30 @@ class Plan(Act):
             following.move(move, hidden=options["json"])
         value = {"id": f"mov_{move.pk}", "status": move.status, "phase": move.phase}
         return Said(f"{value['id']}: {move.status}, {move.phase}.", value)
+
+
+class Currency(Act):
+    help = "Say which currency one tenant's amounts are in; nothing is converted."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("currency", help="As ISO 4217 has it, or none: that of its sign-up.")
+
+    def run(self, options: Options, *, actor: str) -> Said:
+        tenant, wanted = tenant_of(options["tenant"]), options["currency"]
+        if wanted != "none" and not re.fullmatch(PATTERN, wanted):
+            raise CommandError(f"{wanted!r} is no currency: write EUR, or none.")
+        if not options["dry_run"]:
+            services.set_currency(
+                tenant_id=tenant.pk,
+                currency=None if wanted == "none" else wanted,
+                actor=actor,
+                reason=options["reason"],
+            )
+            tenant.refresh_from_db(using=OPERATOR)
+        now = currency_of(limits=tenant.limits, metadata=tenant.metadata)
+        words = f"Its amounts are in {now}" if now else "Nobody has said what its amounts are in"
+        return Said(f"{words}; {UNCHANGED}" if options["dry_run"] else f"{words}.", {NAME: now})
 
 
 class Export(Act):
@@ -303,6 +329,7 @@ ACTS: Mapping[str, Act] = {
     "suspend": Suspend(),
     "reopen": Reopen(),
     "plan": Plan(),
+    "currency": Currency(),
     "export": Export(),
     "close": Close(),
     "erase-person": ErasePerson(),

@@ -33,3 +33,12 @@ def test_who_has_said_none_has_the_platforms(desk, settings, metadata):
     customers = settings.SLIPWAY["CUSTOMERS"] | {"currency": "EUR"}
     settings.SLIPWAY = settings.SLIPWAY | {"CUSTOMERS": customers}
     assert desk.post("/segments/preview", {"filter": RICH}).json()["currency"] == "EUR"
+
+
+def test_the_platforms_later_word_goes_before_that_of_the_sign_up(desk):
+    say(desk, currency="CHF")
+    rows = Tenant.objects.using("operator").filter(pk=desk.tenant.pk)
+    rows.update(limits={"currency": "EUR"})
+    desk.add_many(1, lifetime_value=100)
+    shown = desk.post("/segments/preview", {"filter": RICH}).json()
+    assert (shown["count"], shown["currency"]) == (1, "EUR")  # The same number, not converted.

@@ -48,6 +48,23 @@ def test_it_suspends_and_reopens_with_a_reason(tenant, operator):
     ]
 
 
+def test_it_says_what_currency_a_tenants_amounts_are_in(tenant, operator):
+    words = ("currency", tenant.slug, "CHF", "--reason", "In francs.")
+    unsaid = "Nobody has said what its amounts are in; nothing was changed."
+    assert run(*words, "--dry-run") == unsaid
+    assert entries(operator, tenant) == []
+    assert run(*words) == "Its amounts are in CHF."
+    assert json.loads(run("show", tenant.slug, "--json"))["currency"] == "CHF"
+    with pytest.raises(CommandError, match="is no currency"):
+        run("currency", tenant.slug, "francs", "--reason", "In francs.")
+    given_back = run("currency", tenant.slug, "none", "--reason", "Taken back.", "--json")
+    assert json.loads(given_back) == {"currency": None}
+    assert entries(operator, tenant) == [
+        ("tenant.currency_changed", "In francs."),
+        ("tenant.currency_changed", "Taken back."),
+    ]
+
+
 def test_it_lifts_a_suspension_from_before_the_closing_when_that_is_said(tenant, operator):
     for act in ("suspend", "close", "reopen"):
         run(act, tenant.slug, "--reason", "Unpaid.")

@@ -6,6 +6,7 @@ import pytest
 from django.db import ProgrammingError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
+from customers.currency import currency
 from tenants import keys, problems, services
 from tenants.context import tenant_context
 from tests.people import (
@@ -424,3 +425,64 @@ def test_limits_come_with_the_key(client, platform, tenant):
     assert len(asked) == 1
     assert known.tenant.allowance("endpoints") == 7
     assert known.tenant.allowance("events") == (6000, 60)
+
+
+# ---- Currency ----
+
+
+def say(client, token, tenant, **body):
+    return client.patch(
+        f"/v1/tenants/{tenant.slug}",
+        {"reason": "They moved to Bern."} | body,
+        content_type="application/json",
+        headers=bearer(token),
+    )
+
+
+def test_it_sets_a_tenants_currency_and_gives_it_back_its_own(client, platform, tenant, operator):
+    operator.execute(
+        'update tenants_tenant set metadata = \'{"currency": "EUR"}\' where id = %s', [tenant.pk]
+    )
+    path = f"/v1/tenants/{tenant.slug}"
+    assert get(client, platform, path).json()["currency"] == "EUR"
+    plans = get(client, platform, path).json()["limits"]
+    set_ = say(client, platform, tenant, currency="CHF")
+    assert (set_.status_code, set_.json()["currency"]) == (200, "CHF")
+    assert set_.json()["limits"] == plans
+    assert limit(client, platform, tenant, endpoints=3).json()["currency"] == "CHF"
+    assert say(client, platform, tenant, currency="CHF").status_code == 200  # Changes nothing.
+    with tenant_context(tenant):
+        assert currency() == "CHF"
+    assert say(client, platform, tenant, currency=None).json()["currency"] == "EUR"
+    told = [one for one in entries_of(tenant, operator) if one[0] == "tenant.currency_changed"]
+    actor, reason = f"platform_key:{prefix_of(platform)}", "They moved to Bern."
+    assert told == [
+        ("tenant.currency_changed", actor, reason, {"currency": "EUR"}, {"currency": "CHF"}),
+        ("tenant.currency_changed", actor, reason, {"currency": "CHF"}, {"currency": "EUR"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"currency": "francs"}, "/currency"),
+        ({"currency": "chf"}, "/currency"),
+        ({"currency": "CHF\n"}, "/currency"),
+        ({"currency": 756}, "/currency"),
+        ({"currency": "CHF", "reason": " "}, "/reason"),
+        ({}, "/limits"),
+    ],
+)
+def test_it_refuses_currencies_that_are_none_and_those_without_a_reason(
+    client, platform, tenant, operator, body, pointer
+):
+    refused = say(client, platform, tenant, **body)
+    assert refused.status_code == 400
+    assert [error["pointer"] for error in refused.json()["errors"]] == [pointer]
+    assert entries_of(tenant, operator) == []
+
+
+def test_a_tenant_sets_no_currency_of_its_own(client, tenant, operator):
+    for token in (tenant_key(tenant), platform_key("tenants:read")):
+        assert say(client, token, tenant, currency="CHF").status_code == 403
+    assert entries_of(tenant, operator) == []

@@ -21,6 +21,7 @@ class Command(ShowsExamples, BaseCommand):
   manage.py tenants suspend acme --reason "unpaid since May"
   manage.py tenants reopen acme --reason "paid"
   manage.py tenants plan acme pro --reason "upgraded" --wait
+  manage.py tenants currency acme CHF --reason "its accounts are in francs"
   manage.py tenants export acme --reason "moves away" --file acme.zip
   manage.py tenants close acme --reason "asked for it, ticket 812"
   manage.py tenants close acme --reason "asked for it at once" --now --confirm acme
