@@ -6,6 +6,7 @@ A write that no trigger notes or refuses is lost; so they are there from the cop
 import psycopg
 import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from config.problems import is_moving
 from customers.models import Customer
@@ -236,3 +237,21 @@ def test_migrations_and_keys_are_noted_before_the_switch_and_refused_within(
         error = refused.value
         assert getattr(error, "sqlstate", None) == "SW001" or is_moving(error)
     assert finish(removal, settings) == {"renamed"}
+
+
+def test_what_was_written_since_is_looked_up_and_not_joined_with_all_of_it(removal):
+    removal.until("switch")
+    way, connection = Way(removal.move, removal.tenant), connections[OPERATOR]
+    with transaction.atomic(using=OPERATOR), connection.cursor() as cursor:
+        cursor.execute("set local enable_nestloop = off")  # As if all were young.
+        found = list(shapes.read(cursor, "pool").values())
+        with CaptureQueriesContext(connection) as asked, connection.cursor() as seen:
+            checking.fresh(seen, way, found, horizon=way.move.horizon)
+        compared = [one["sql"] for one in asked if "age(" in one["sql"]]
+        for statement in compared:
+            cursor.execute(f"explain {statement}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Nested Loop" in plan
+            assert "Hash" not in plan
+            assert "Merge" not in plan
+    assert len(compared) == len(found)
