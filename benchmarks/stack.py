@@ -1,6 +1,7 @@
 """The servers of a run: a durable Postgres, a Valkey, and Slipway's own processes on top."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -172,6 +173,14 @@ def procfile(name: str) -> tuple[str, ...]:
         if line.startswith(f"{name}: "):
             return "sh", "-c", f"exec {line.partition(': ')[2]}"
     raise RuntimeError(f"The Procfile has no {name}.")
+
+
+def default_of(variable: str) -> int:
+    """What the Procfile puts for a number that the environment does not say."""
+    found = re.search(rf"\$\{{{variable}:-(\d+)\}}", (ROOT / "Procfile").read_text())
+    if found is None:
+        raise RuntimeError(f"The Procfile has no default for {variable}.")
+    return int(found[1])
 
 
 def free_port() -> int:

@@ -4,22 +4,29 @@ One request in ten makes a campaign; the others only read, and want a quick answ
 connections send the next request when they have an answer. Generating waits for a service that
 takes 200 ms, as writers of texts do; and once for nothing, which leaves only Slipway's own work.
 Slipway's worker generates and writes the same campaigns meanwhile, on the same cores.
+
+Both sides are served as the Procfile serves them when nobody says otherwise: there a campaign that
+waits holds a thread that others want, which is what moving it off the path is about. With a thread
+for each connection waiting holds nobody up, and what is left is the work on either side: those rows
+say that, and have no budget.
 """
 
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count, cycle
 
 from benchmarks.campaigns.audience import all_day
 from benchmarks.campaigns.office import Account, Office, office
 from benchmarks.load import Load, closed
 from benchmarks.size import Size
-from benchmarks.stack import Stack
+from benchmarks.stack import Stack, default_of
 from benchmarks.table import Budget, Row, median_ratio, ms, per_second
 
 TENANTS, CUSTOMERS = 8, 200
-THREADS, CONNECTIONS = 16, 16  # For both.
+CONNECTIONS = 16
 EACH_TENTH = 10
 GENERATION = 0.2  # Seconds.
 PATIENCE = 180.0  # Seconds until the worker has done what was accepted.
@@ -31,39 +38,68 @@ select exists (select from jobs_job where finished_at is null
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How both sides are served."""
+
+    workers: int
+    threads: int  # Of each worker.
+    said: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.said}: granian {self.workers}x{self.threads}"
+
+
+def shipped() -> Shape:
+    """The Procfile's own."""
+    return Shape(default_of("WEB_WORKERS"), default_of("WEB_THREADS"), "as shipped")
+
+
 def measure(stack: Stack, size: Size) -> Iterator[Row]:
+    usual, roomy = shipped(), Shape(1, CONNECTIONS, "a thread for each connection")
     slow = f"generating takes {GENERATION * 1000:g} ms"
-    yield from _side_by_side(stack, size, slow, GENERATION, (THROUGHPUT, TAIL))
-    yield from _side_by_side(stack, size, "generating takes no time", 0.0, (None, None))
+    at_once = "generating takes no time"
+    yield from _side_by_side(stack, size, usual, slow, GENERATION, (THROUGHPUT, TAIL))
+    yield from _side_by_side(stack, size, usual, at_once, 0.0)
+    yield from _side_by_side(stack, size, roomy, slow, GENERATION)
+    yield from _side_by_side(stack, size, roomy, at_once, 0.0)
 
 
 def _side_by_side(
-    stack: Stack, size: Size, said: str, seconds: float, budgets: tuple[Budget | None, ...]
+    stack: Stack,
+    size: Size,
+    shape: Shape,
+    said: str,
+    seconds: float,
+    budgets: tuple[Budget | None, ...] = (None, None),
 ) -> Iterator[Row]:
     with office(stack, "enqueued") as ours, office(stack, "inline") as other:
         waits = {"GENERATION_SECONDS": f"{seconds:g}"}
-        rounds = list(_rounds(stack, size, ours, other, waits))
+        rounds = list(_rounds(stack, size, shape, (ours, other), waits))
     middle, beside = rounds[len(rounds) // 2]
+    how = f"{said}; {shape.name}"
     yield Row(
-        f"requests a second, campaigns enqueued / inline ({said})",
+        f"requests a second, campaigns enqueued / inline ({how})",
         per_second(middle.rate), per_second(beside.rate),
         median_ratio((one.rate, two.rate) for one, two in rounds), budgets[0],
     )  # fmt: skip
     yield Row(
-        f"p99 of all requests, campaigns enqueued / inline ({said})",
+        f"p99 of all requests, campaigns enqueued / inline ({how})",
         ms(middle.p(0.99)), ms(beside.p(0.99)),
         median_ratio((one.p(0.99), two.p(0.99)) for one, two in rounds), budgets[1],
     )  # fmt: skip
 
 
 def _rounds(
-    stack: Stack, size: Size, ours: Office, other: Office, waits: dict[str, str]
+    stack: Stack, size: Size, shape: Shape, places: tuple[Office, Office], waits: dict[str, str]
 ) -> Iterator[tuple[Load, Load]]:
+    ours, other = places
     usual = {**waits, "DJANGO_SETTINGS_MODULE": "benchmarks.campaigns.settings"}
     inline = {**waits, "DJANGO_SETTINGS_MODULE": "benchmarks.campaigns.settings_inline"}
     with (
-        stack.web(ours.database, workers=1, threads=THREADS, variables=usual) as (port, _),
-        stack.web(other.database, workers=1, threads=THREADS, variables=inline) as (beside, _),
+        _web(stack, ours, shape, usual) as port,
+        _web(stack, other, shape, inline) as beside,
         stack.worker(ours.database, ours.environment | usual),
     ):
         sides = [(port, _requests(stack, ours), ours), (beside, _requests(stack, other), other)]
@@ -76,6 +112,15 @@ def _rounds(
                 _wait_for_worker(place)
             if number:
                 yield loads[0], loads[1]
+
+
+@contextmanager
+def _web(stack: Stack, place: Office, shape: Shape, variables: dict[str, str]) -> Iterator[int]:
+    """A web process of this shape; its port."""
+    with stack.web(
+        place.database, workers=shape.workers, threads=shape.threads, variables=variables
+    ) as (port, _):
+        yield port
 
 
 def _well(load: Load) -> Load:
