@@ -38,9 +38,14 @@ insert into webhooks_delivery (id, tenant_id, event_id, endpoint_id, lane, host,
 select uuidv7(), e.tenant_id, e.id, w.id, 'endpoint:' || w.id, w.host, 10
 from events e join webhooks_endpoint w on w.tenant_id = e.tenant_id
 """
+# Locked in the order of ids, as whoever settles them does.
 DRY = """
-update webhooks_delivery set state = 'cancelled', lease = null, drainer = null
-where tenant_id = any(%s) and state <> 'succeeded'
+with theirs as materialized (
+  select id from webhooks_delivery where tenant_id = any(%s) and state <> 'succeeded'
+  order by id for update
+)
+update webhooks_delivery d set state = 'cancelled', lease = null, drainer = null
+from theirs where d.id = theirs.id
 """
 
 

@@ -24,7 +24,7 @@ async def count(connection: AsyncConnection[Any], queue: Queue, moves: Sequence[
     if not queue.model.tally or not moves:
         return False
     given = orjson.dumps(_rows(moves)).decode()
-    cursor = await connection.execute(queue.model.tally, [given])
+    cursor = await connection.execute(queue.model.tally, [given], prepare=False)
     return cursor.rowcount > 0
 
 

@@ -21,9 +21,14 @@ SETTLING = 8.0  # Seconds until the neighbour's window is as wide as it gets.
 PATIENCE = 60.0  # Seconds for the last arrival.
 SOONEST = 0.0001  # Seconds: an arrival may overtake the end of the commit.
 BUDGET = Budget(most=1.5)
+# Locked in the order of ids, as whoever settles them does.
 DRY = """
-update campaigns_message set state = 'cancelled', lease = null, drainer = null, finished_at = now()
-where tenant_id = %s and finished_at is null
+with theirs as materialized (
+  select id from campaigns_message where tenant_id = %s and finished_at is null
+  order by id for update
+)
+update campaigns_message m set state = 'cancelled', lease = null, drainer = null,
+  finished_at = now() from theirs where m.id = theirs.id
 """
 
 

@@ -227,7 +227,7 @@ def _rooms(lanes: Sequence[Looked], rooms: Rooms | None, slots: int) -> dict[str
 async def _rows(
     connection: AsyncConnection[Any], statement: str, values: dict[str, Any]
 ) -> list[Any]:
-    cursor = await connection.execute(statement, values)
+    cursor = await connection.execute(statement, values, prepare=True)
     return list(await cursor.fetchall())
 
 

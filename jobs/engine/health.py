@@ -167,7 +167,7 @@ async def spare(
     if not lanes:
         return batch
     given = orjson.dumps([{"tenant_id": tenant, "key": key} for tenant, key in lanes]).decode()
-    cursor = await connection.execute(SHUT, [given])
+    cursor = await connection.execute(SHUT, [given], prepare=False)
     shut: set[Lane] = {(tenant, key) for tenant, key in await cursor.fetchall()}
     left: list[Settlement] = []
     for one in batch:
@@ -214,7 +214,7 @@ async def _write(
         "most": breaker.failures if breaker else None,
         "pauses": list(breaker.pauses) if breaker else [],
     }
-    cursor = await connection.execute(WATCH, values)
+    cursor = await connection.execute(WATCH, values, prepare=False)
     return list(await cursor.fetchall())
 
 

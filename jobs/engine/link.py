@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,9 @@ CONTENDED = (
     psycopg.errors.QueryCanceled,
 )
 
+# Seconds for which plans are kept: one that was made while a table was small may read all of it,
+# and nobody tells when it has grown.
+PLANS_LAST = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # Seconds between tries to reach the database.
 SETTINGS = {
     # A process that is frozen in mid-transaction must not hold its locks, nor a statement the loop.
@@ -37,9 +41,9 @@ SETTINGS = {
     "lock_timeout": "5s",
     "statement_timeout": "30s",
     "search_path": "public",
-    # The engine's few statements are planned once for a connection.
+    # Claims are prepared, and planned for any values.
     "plan_cache_mode": "force_generic_plan",
-    # Each of them has its index. States change faster than statistics, and the
+    # Every statement of the engine has its index. States change faster than statistics, and the
     # planner that thinks a state empty would scan.
     "enable_seqscan": "off",
     "random_page_cost": "1.1",
@@ -58,7 +62,8 @@ def parameters(purpose: str) -> dict[str, Any]:
     given.update(
         keepalives_idle=5, keepalives_interval=5, keepalives_count=2, tcp_user_timeout=15000
     )
-    return {**given, "autocommit": True, "prepare_threshold": 0}
+    # Only what asks for it is prepared; with None nothing would be.
+    return {**given, "autocommit": True, "prepare_threshold": 2**31}
 
 
 class Link:
@@ -73,6 +78,7 @@ class Link:
         self._opened = opened  # Awaited with each new connection, before anything else is.
         self.reconnected = False  # Set on every new connection; whoever cares takes it back.
         self._connection: AsyncConnection[Any] | None = None
+        self._planned_at = 0.0
 
     async def run(self, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
         """Call `work` with the connection, again and again until no lost connection stops it."""
@@ -92,6 +98,9 @@ class Link:
             self.reconnected = True
             if self._opened is not None:
                 await self._look_first(self._opened)
+        if time.monotonic() >= self._planned_at + PLANS_LAST:
+            await self._connection.execute("discard plans")
+            self._planned_at = time.monotonic()
         return self._connection
 
     async def _look_first(self, opened: Opened) -> None:

@@ -68,7 +68,7 @@ def look_statement(queues: Sequence[Queue]) -> str:
 
 async def look(connection: AsyncConnection[Any], queues: Sequence[Queue]) -> Seen:
     """Promote and look. `connection` is in autocommit."""
-    cursor = await connection.execute(look_statement(queues))
+    cursor = await connection.execute(look_statement(queues), prepare=False)
     [(dead, drainers, held, lease, *rest)] = await cursor.fetchall()
     answers = [rest[at : at + 4] for at in range(0, len(rest), 4)]
     by_queue = dict(zip((queue.name for queue in queues), answers, strict=True))

@@ -58,7 +58,7 @@ async def tell(
         _job(queue, matter, works, changes.get(matter[0])) | {"max_attempts": budget}
         for matter, works in matters.items()
     ]
-    await connection.execute(INSERT, [orjson.dumps(rows).decode()])
+    await connection.execute(INSERT, [orjson.dumps(rows).decode()], prepare=False)
     return True
 
 

@@ -201,7 +201,7 @@ async def tend(rooms: Rooms, link: Link, *, drainers: int) -> None:
 
 async def learn(connection: AsyncConnection[Any], rows: Sequence[dict[str, Any]]) -> None:
     """Leave what was learnt of places in their lane rows."""
-    await connection.execute(LEARN, [orjson.dumps(rows).decode()])
+    await connection.execute(LEARN, [orjson.dumps(rows).decode()], prepare=False)
 
 
 def _least(declared: Declared, rate: float | None) -> Declared:

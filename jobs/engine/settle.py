@@ -310,4 +310,4 @@ async def _execute(
     connection: AsyncConnection[Any], statement: str, rows: Sequence[dict[str, Any]]
 ) -> Any:
     # One JSON document: psycopg's arrays of text cost more than everything else here together.
-    return await connection.execute(statement, [orjson.dumps(rows).decode()])
+    return await connection.execute(statement, [orjson.dumps(rows).decode()], prepare=False)

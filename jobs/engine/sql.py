@@ -1,8 +1,8 @@
 """The statements of the claim (jobs.engine.claim), and what goes into them for a queue.
 
-Each is planned once for a connection, for any values (link.SETTINGS): planning took most of the
-time of a small claim. So a queue has few of them, and what differs from claim to claim is a
-parameter. tests/jobs/test_plans.py looks at the plans.
+They are prepared, and planned for any values every few seconds (jobs.engine.link): planning took
+most of the time of a small claim. So a queue has few of them, and what differs from claim to claim
+is a parameter. tests/jobs/test_plans.py looks at the plans.
 """
 
 from jobs import columns

@@ -160,7 +160,7 @@ def test_a_plan_that_a_migration_made_useless_is_made_again(engine, superuser):
     superuser.execute("create table changing (a int); grant select on changing to public")
 
     async def columns_now(connection):
-        return len((await connection.execute("select * from changing")).description)
+        return len((await connection.execute("select * from changing", prepare=True)).description)
 
     async def before_and_after():
         one = link.Link("test")
@@ -174,6 +174,33 @@ def test_a_plan_that_a_migration_made_useless_is_made_again(engine, superuser):
         assert asyncio.run(before_and_after()) == (1, 2)
     finally:
         superuser.execute("drop table changing")
+
+
+def test_a_plan_is_made_anew_for_a_table_that_has_grown(engine, superuser, monkeypatch):
+    superuser.execute("create table growing (n int); grant select on growing to public")
+
+    async def expected(connection):
+        await connection.execute("select * from growing where n <> %s", [0], prepare=True)
+        named = "select name from pg_prepared_statements where statement like '%growing where%'"
+        [(name,)] = await (await connection.execute(named)).fetchall()
+        cursor = await connection.execute(f"explain (format json) execute {name}(0)")
+        return (await cursor.fetchone())[0][0]["Plan"]["Plan Rows"]
+
+    async def as_it_grows():
+        one = link.Link("test")
+        small = await one.run(expected)
+        superuser.execute("insert into growing select generate_series(1, 100000)")
+        kept = await one.run(expected)
+        monkeypatch.setattr(link, "PLANS_LAST", 0.0)
+        anew = await one.run(expected)
+        await one.close()
+        return small, kept, anew
+
+    try:
+        small, kept, anew = asyncio.run(as_it_grows())
+        assert small == kept < anew
+    finally:
+        superuser.execute("drop table growing")
 
 
 def test_too_many_threads_that_hang_end_the_process(engine):
