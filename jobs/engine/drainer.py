@@ -240,8 +240,7 @@ class Drainer:
             for one in await self._link.run(partial(rescue.held, queue=queue, which=mine)):
                 if (one.id, one.lease) in self._held:
                     continue
-                begun = (one.id, one.lease) in self._begun
-                lost = begun or self._gate.has_received(one.lease)
+                lost = (one.id, one.lease) in self._begun or self._gate.has_received(one.lease)
                 lose = verdict.lose(one, queue=queue, error=UNWRITTEN)
                 self._put(lose if lost else verdict.hand_back(one))
 
@@ -356,10 +355,9 @@ class Drainer:
             asyncio.get_running_loop().call_soon(self._try, serving, rest)
 
     def _ended(self, serving: Serving, one: Claim, outcome: Outcome, elapsed: float) -> None:
-        queue = serving.queue
         serving.end(one, outcome, elapsed)
         self._settler.put(
-            verdict.settle(one, outcome, queue=queue, elapsed=elapsed, random=random.random)
+            verdict.settle(one, outcome, queue=serving.queue, elapsed=elapsed, random=random.random)
         )
         self._again(serving, one)
         if one.discarding:

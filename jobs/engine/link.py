@@ -18,12 +18,9 @@ T = TypeVar("T")
 Opened = Callable[[AsyncConnection[Any]], Awaitable[None]]
 
 # A connection that is lost, or closed under our hands; deadlocks and lock time-outs are among them.
-# And one whose plans a migration has made useless ("must not change result type").
-LOST = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.errors.FeatureNotSupported,
-)
+LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+# A migration has made the connection's plans useless: "must not change result type".
+OUTDATED = psycopg.errors.FeatureNotSupported
 CONTENDED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
@@ -86,7 +83,7 @@ class Link:
         while True:
             try:
                 return await work(await self._open())
-            except LOST as error:
+            except (*LOST, OUTDATED) as error:
                 await self._give_up(error)
             # Drainers that lost the same server do not come back in step.
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311
