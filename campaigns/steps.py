@@ -104,7 +104,8 @@ async def _try(claim: Claim) -> Outcome:
         made = sending(claim, *account_of(claim.data))
     except (KeyLost, UnknownProvider) as error:
         # Nobody's fault but the platform's: nothing is spent until it is mended.
-        return Throttled(UNREADABLE, f"the account cannot be used: {type(error).__name__}")
+        reason = f"the account cannot be used: {type(error).__name__}"
+        return Throttled(UNREADABLE, reason, pace=False)
     except CannotRender as error:
         return Fail(str(error), healthy=True)
     except Exception as error:
@@ -197,7 +198,8 @@ def _judged(verdict: Verdict, claim: Claim, exchange: Exchange) -> Outcome:
             # The account's other campaigns go on.
             return Snooze(ASIDE, masked(verdict.reason), notice="template_refused")
         case AccountRefused():
-            return Throttled(REFUSED, masked(verdict.reason), exchange, notice="account_refused")
+            reason = masked(verdict.reason)
+            return Throttled(REFUSED, reason, exchange, notice="account_refused", pace=False)
         case _:
             later = cast("Later", verdict)
             return Retry(masked(later.error), later.after, exchange)

@@ -73,12 +73,15 @@ class Throttled:
     Not counted as an attempt, but for its row in the log. A work that is told so for longer than
     its policy's window has waited long enough: from then on it counts as Retry, and the lane waits
     all the same. The window begins with the first time, and anew when it is replayed or released.
+    With `pace` False it has to wait for another reason than how fast it was sent to (credentials
+    that are refused): nothing is learnt from it of the rate that the place bears.
     """
 
     after: float
     reason: str
     exchange: Exchange | None = None
     notice: str | None = None
+    pace: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,8 +151,12 @@ class Exchange:
             )
             known = entry.id
             await self._announce(entry)
-        await asyncio.sleep(self._profile.takes(self._key, self._attempt))
+        await self.work()
         return known
+
+    async def work(self) -> None:
+        """Take as long as the profile says."""
+        await asyncio.sleep(self._profile.takes(self._key, self._attempt))
 
     async def _announce(self, entry: Acceptance) -> None:
         if self._profile.callbacks is None:

@@ -79,7 +79,8 @@ async def too_many_until(exchange: "Exchange") -> web.Response:
 
 @fault
 async def unauthorized(exchange: "Exchange") -> web.Response:
-    """The key is not taken."""
+    """The key is not taken, which it takes as long to find out as to accept."""
+    await exchange.work()
     return error(401, "unauthorized", "This key is not known.")
 
 

@@ -118,7 +118,7 @@ class Rooms:
             return
         now = time.monotonic()
         if isinstance(outcome, Throttled):
-            known.control.throttled(now, _seconds(outcome.after))
+            known.control.throttled(now, _seconds(outcome.after), pace=outcome.pace)
         else:
             known.control.ended(now, elapsed, sign(outcome))
 

@@ -18,13 +18,18 @@ GAP = 0.02  # Seconds between two claims, at least.
 
 @dataclass
 class Provider:
-    """`rate` a second and 429 beyond; `places` at once and a queue beyond; median and spread."""
+    """`rate` a second and 429 beyond; `places` at once and a queue beyond; median and spread.
+
+    From `away[0]` to `away[1]` it answers 429 to all; from `less[0]` on its rate is `less[1]`.
+    """
 
     rate: float | None
     places: int | None
     seconds: float
     spread: float
     hang: float = 0.0  # The share of works that it never answers.
+    away: tuple[float, float] = (0.0, 0.0)
+    less: tuple[float, float] = (math.inf, 0.0)
     tokens: float = 0.0
     asked_at: float = 0.0
     queue: list[float] = field(default_factory=list)
@@ -36,6 +41,10 @@ class Provider:
 
     def call(self, now: float) -> tuple[float, str]:
         """When it ends, and how."""
+        if self.away[0] <= now < self.away[1]:
+            return now + 0.03, "429"
+        if now >= self.less[0]:
+            self.rate = self.less[1]
         if self.rate is not None:
             self.tokens = min(self.rate, self.tokens + (now - self.asked_at) * self.rate)
             self.asked_at = now
@@ -193,6 +202,32 @@ def test_one_work_in_ten_that_hangs_leaves_the_others_their_window():
 def test_a_provider_that_answers_nothing_is_asked_little():
     made = run(place(), Provider(None, None, 0.3, 0.25, hang=1.0), seconds=120)
     assert made.in_flight[-1] <= 3
+
+
+@pytest.mark.parametrize("away", [(0.0, 10.0), (30.0, 40.0)])
+def test_it_comes_back_soon_to_a_provider_that_refused_all_for_a_while(away):
+    """Such a refusal is no word about the rate: minutes at one in two seconds would follow."""
+    made = run(place(), Provider(80, None, 0.05, 0.3, away=away), seconds=90, late=0.02)
+    assert made.rate(away[1] + 20, 90) >= 0.85 * 80
+    assert made.share_refused <= 0.03
+
+
+def test_one_refusal_while_hardly_anything_is_sent_says_little_of_what_may_be_sent_later():
+    one = place()
+    one.began(0.0, 2)
+    one.throttled(0.1, 1.0)
+    one.ended(0.1, 0.1, Sign.ANSWERED)
+    assert one.room(1.2) == 1
+    assert one.learnt(1).rate is None  # It is left to nobody.
+    made = run(one, PROVIDERS["C"](), seconds=60)
+    assert made.rate(20, 60) >= 0.85 * 80
+
+
+def test_a_provider_that_takes_less_from_now_on_is_not_asked_for_more_again_and_again():
+    provider = Provider(80, None, 0.05, 0.3, less=(30.0, 30.0))
+    made = run(place(), provider, seconds=90, late=0.02)
+    assert made.rate(50, 90) >= 0.85 * 30
+    assert made.share_refused <= 0.03
 
 
 # ---- One by one ----
