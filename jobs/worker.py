@@ -13,7 +13,7 @@ import uvloop
 from celery import bootsteps
 from celery.worker.control import inspect_command
 
-from jobs.engine import beat, garbage
+from jobs.engine import beat, interpreter
 from jobs.engine.drainer import Drainer
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class DrainerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         global _running
         self._drainer = _running = Drainer()
-        garbage.spare_what_stays()
+        interpreter.prepare()
         self._thread = threading.Thread(target=run_or_end, args=[self._drainer], name="drainer")
         self._thread.start()
 

@@ -45,6 +45,7 @@ def measure(stack: Stack, size: Size) -> Iterator[Row]:
             troubled = _delays(place, accounts, size.of_bystander)
             in_flight = flood.ledger()["in_flight"]
             place.superuser.execute(DRY, [large])
+            place.superuser.execute("vacuum campaigns_message")
             quiet += _delays(place, accounts, size.of_bystander)
     for q in (0.5, 0.95):
         ours, other = percentile(troubled, q), percentile(quiet, q)

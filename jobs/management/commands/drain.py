@@ -9,7 +9,7 @@ import uvloop
 from django.core.management.base import BaseCommand
 
 from config.terminal import ShowsExamples
-from jobs.engine import garbage
+from jobs.engine import interpreter
 from jobs.engine.drainer import Drainer
 
 
@@ -34,7 +34,7 @@ class Command(ShowsExamples, BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         drainer = Drainer(grace=options["grace"])
-        garbage.spare_what_stays()
+        interpreter.prepare()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._run(drainer))
 
