@@ -23,17 +23,33 @@ from tests.works.models import Trace
 from tests.works.steps import QUICK
 
 LONG = os.environ.get("SLIPWAY_CHAOS") == "long"
+USUALLY = 0.04  # Seconds for a million turns of a loop, on two cores of a cloud.
+SLOWEST = 8.0
 RESCUED = 20  # Seconds from the death of a drainer until its work is free again.
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str = "") -> Any:
-    """What the condition gives, once it gives something true."""
-    ends_at = time.monotonic() + seconds
-    while time.monotonic() < ends_at:
-        if value := condition():
-            return value
+    """What the condition gives, once it gives something true.
+
+    `seconds` are those of a machine that others leave alone: when they are over, it is looked how
+    slow this one is just now, and waited for as many times longer.
+    """
+    began_at, limit, measured = time.monotonic(), seconds, False
+    while not (value := condition()):
+        if time.monotonic() - began_at > limit:
+            if measured:
+                raise AssertionError(f"not within {limit:.3g} s: {what or condition}")
+            limit, measured = seconds * slowness(), True
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what or condition}")
+    return value
+
+
+def slowness() -> float:
+    """How many times longer than usual Python takes here and now: from 1 to SLOWEST."""
+    began_at = time.monotonic()
+    for _ in range(1_000_000):
+        pass
+    return min(max((time.monotonic() - began_at) / USUALLY, 1.0), SLOWEST)
 
 
 class Process:
