@@ -8,5 +8,5 @@ from tenants.models import Tenant
 def currency() -> str | None:
     """The current tenant's, as ISO 4217 writes it; None where nobody has said."""
     rows = Tenant.objects.filter(pk=require_tenant().id)
-    limits, metadata = rows.values_list("limits", "metadata").first() or ({}, {})
-    return currency_of(limits=limits, metadata=metadata)
+    said, metadata = rows.values_list("currency", "metadata").first() or ("", {})
+    return currency_of(said=said, metadata=metadata)

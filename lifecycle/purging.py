@@ -287,6 +287,7 @@ def _end(purge: Purge) -> None:
             name="",
             external_id="",
             metadata={},
+            currency="",
             limits={},
             closed_at=Now(),
         ):

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import models
 
-from tenants import catalogue
+from tenants import catalogue, currencies
 from tenants.isolation import isolating_operations
 from tenants.rls import IsolateTenant
 
@@ -27,6 +27,24 @@ def tenant_tables_are_isolated(
         if not model._meta.proxy and _is_tenants(model):
             errors += _check_model(model, operations.get(model._meta.label_lower))
     return errors
+
+
+@register("tenancy")
+def everybodys_currency_is_one(
+    app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """SLIPWAY["CUSTOMERS"]["currency"]."""
+    said = settings.SLIPWAY["CUSTOMERS"]["currency"]
+    flaw = currencies.flaw(said)
+    if said is None or flaw is None:
+        return []
+    return [
+        Error(
+            f'SLIPWAY["CUSTOMERS"]["currency"] is {said!r}. {flaw[1]}',
+            hint="With None, amounts are in no currency where nobody has said a tenant's own.",
+            id="tenants.E005",
+        )
+    ]
 
 
 @register(Tags.database)

@@ -114,8 +114,9 @@ class Tenant(TenantMixin):  # type: ignore[misc]
     metadata = models.JSONField(default=dict, blank=True)
     locale = models.CharField(max_length=35, default="en")
     time_zone = models.CharField(max_length=64, default="UTC")
-    # What the platform said of it alone: limits in place of its plan's (tenants.allowances), and
-    # its currency (tenants.currencies).
+    # What the platform said of it alone: its currency (tenants.currencies), and limits in place of
+    # its plan's (tenants.allowances).
+    currency = models.CharField(max_length=3, blank=True, default="", db_default="")
     limits = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     activated_at = models.DateTimeField(null=True, blank=True)

@@ -13,9 +13,8 @@ from config.ids import format_id
 from config.moments import Moment
 from config.problems import FieldError
 from config.spelling import unseen_flaw
-from tenants import hosts
+from tenants import currencies, hosts
 from tenants.allowances import allowances
-from tenants.currencies import PATTERN, currency_of
 from tenants.models import ApiKey, AuditEntry, Tenant
 
 REASON_LEAST, REASON_MOST = 3, 500
@@ -66,7 +65,15 @@ class LimitsWish(msgspec.Struct, forbid_unknown_fields=True):
         return {name: value for name, value in values.items() if value is not UNSET}
 
 
-Currency = Annotated[str, msgspec.Meta(pattern=PATTERN)]
+Currency = Annotated[
+    str,
+    msgspec.Meta(
+        description="An active code of ISO 4217.",
+        examples=["EUR"],
+        # Not `pattern`: what is wrong is said once, and by `flaws`.
+        extra_json_schema={"pattern": "^[A-Z]{3}$"},
+    ),
+]
 
 
 class TenantChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -82,6 +89,8 @@ class TenantChange(msgspec.Struct, forbid_unknown_fields=True):
     @staticmethod
     def flaws(read: Any) -> Iterator[FieldError]:
         """What the types cannot say."""
+        if isinstance(read.currency, str) and (unknown := currencies.flaw(read.currency)):
+            yield FieldError("/currency", *unknown)
         if not isinstance(read.reason, str):
             return
         if flaw := unseen_flaw(read.reason):
@@ -187,7 +196,7 @@ def tenant_as_json(tenant: Tenant) -> TenantAnswer:
         "metadata": tenant.metadata,
         "locale": tenant.locale,
         "time_zone": tenant.time_zone,
-        "currency": currency_of(limits=tenant.limits, metadata=tenant.metadata),
+        "currency": currencies.currency_of(said=tenant.currency, metadata=tenant.metadata),
         "limits": _limits_as_json(tenant),
         "created_at": tenant.created_at,
         "activated_at": tenant.activated_at,

@@ -11,7 +11,7 @@ from django.db.models import DateTimeField, DurationField, Func, Value
 from django.db.models.functions import Now
 
 from config.ids import format_id
-from tenants import audit, currencies, hosts, keys, problems
+from tenants import audit, hosts, keys, problems
 from tenants.context import NOWHERE, TenantRef, tenant_context
 from tenants.currencies import currency_of
 from tenants.keys import Proof
@@ -102,6 +102,22 @@ class Door:
             )
             (text,) = cursor.fetchone()
             found: dict[str, Any] | None = None if text is None else orjson.loads(text)
+        return found
+
+    def set_currency(self, tenant_id: int, said: str) -> str | None:
+        """Set what the platform says of a tenant's currency; what it was, None: no such tenant."""
+        if self.proof is None:
+            rows = Tenant.objects.using(OPERATOR).select_for_update().filter(pk=tenant_id)
+            former: str | None = rows.values_list("currency", flat=True).first()
+            if former is not None:
+                rows.update(currency=said)
+            return former
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute(
+                "select slipway.platform_set_currency(%s, %s, %s, %s)",
+                [self.proof.prefix, self.proof.digest, tenant_id, said],
+            )
+            found: str | None = cursor.fetchone()[0]
         return found
 
     def domains(self, tenant_id: int) -> list[str]:
@@ -226,30 +242,28 @@ def set_currency(
     reason: str,
     door: Door | None = None,
 ) -> bool:
-    """Let a tenant's amounts be in this currency; None: in what its sign-up said.
+    """Let a tenant's amounts be in this currency (currencies.ACTIVE); None: in its sign-up's.
 
     The amounts stay the numbers that they are. Says whether it changed anything.
     Raises TenantNotFound.
     """
     door = door or Door()
     with tenant_context(TenantRef(tenant_id, NOWHERE)), transaction.atomic(using=door.alias):
-        former = door.limit(tenant_id, {currencies.NAME: currency})
+        said = currency or ""
+        former = door.set_currency(tenant_id, said)
         if former is None:
             raise problems.TenantNotFound
-        rows = Tenant.objects.using(door.alias).only("uuid", "limits", "metadata")
-        tenant = rows.get(pk=tenant_id)
-        if tenant.limits == former:
+        if former == said:
             return False
-        said = (former, tenant.limits)
-        before, after = (currency_of(limits=one, metadata=tenant.metadata) for one in said)
+        tenant = Tenant.objects.using(door.alias).only("uuid", "metadata").get(pk=tenant_id)
         audit.record(
             actor=actor,
             action="tenant.currency_changed",
             target=format_id("tnt", tenant.uuid),
             tenant_id=tenant_id,
             reason=reason,
-            before={"currency": before},
-            after={"currency": after},
+            before={"currency": currency_of(said=former, metadata=tenant.metadata)},
+            after={"currency": currency_of(said=said, metadata=tenant.metadata)},
             using=door.alias,
         )
     return True

@@ -1,6 +1,5 @@
 """The acts of `manage.py tenants`: what each asks for, does and says."""
 
-import re
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -16,8 +15,7 @@ from lifecycle.errors import MoveDelayed
 from lifecycle.management import following, looking
 from lifecycle.management.looking import tenant_of
 from lifecycle.moving import undoing
-from tenants import keys, services
-from tenants.currencies import NAME, PATTERN, currency_of
+from tenants import currencies, keys, services
 from tenants.models import PlatformKey, Tenant
 from tenants.scopes import PLATFORM_SCOPES, check_scopes
 from tenants.services import OPERATOR
@@ -153,12 +151,13 @@ class Currency(Act):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("currency", help="As ISO 4217 has it, or none: that of its sign-up.")
+        wanted = "An active code of ISO 4217, such as EUR, or none: that of its sign-up."
+        parser.add_argument("currency", help=wanted)
 
     def run(self, options: Options, *, actor: str) -> Said:
         tenant, wanted = tenant_of(options["tenant"]), options["currency"]
-        if wanted != "none" and not re.fullmatch(PATTERN, wanted):
-            raise CommandError(f"{wanted!r} is no currency: write EUR, or none.")
+        if wanted != "none" and (flaw := currencies.flaw(wanted)):
+            raise CommandError(f"{wanted!r}: {flaw[1]}")
         if not options["dry_run"]:
             services.set_currency(
                 tenant_id=tenant.pk,
@@ -167,9 +166,10 @@ class Currency(Act):
                 reason=options["reason"],
             )
             tenant.refresh_from_db(using=OPERATOR)
-        now = currency_of(limits=tenant.limits, metadata=tenant.metadata)
+        now = currencies.currency_of(said=tenant.currency, metadata=tenant.metadata)
         words = f"Its amounts are in {now}" if now else "Nobody has said what its amounts are in"
-        return Said(f"{words}; {UNCHANGED}" if options["dry_run"] else f"{words}.", {NAME: now})
+        words += f"; {UNCHANGED}" if options["dry_run"] else "."
+        return Said(words, {"currency": now})
 
 
 class Export(Act):

@@ -26,7 +26,13 @@ def test_segments_and_previews_name_the_tenants_currency(desks):
     assert (shown["count"], shown["currency"]) == (2, "CHF")
 
 
-@pytest.mark.parametrize("metadata", [{}, {"currency": "francs"}, {"currency": 756}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {}, {"currency": "francs"}, {"currency": 756}, {"currency": ["CHF"]},
+        {"currency": "XTS"}, {"currency": "DEM"},
+    ],
+)  # fmt: skip
 def test_who_has_said_none_has_the_platforms(desk, settings, metadata):
     say(desk, **metadata)
     assert desk.post("/segments/preview", {"filter": RICH}).json()["currency"] is None
@@ -38,7 +44,7 @@ def test_who_has_said_none_has_the_platforms(desk, settings, metadata):
 def test_the_platforms_later_word_goes_before_that_of_the_sign_up(desk):
     say(desk, currency="CHF")
     rows = Tenant.objects.using("operator").filter(pk=desk.tenant.pk)
-    rows.update(limits={"currency": "EUR"})
+    rows.update(currency="EUR", limits={"currency": "USD"})  # No limit says it.
     desk.add_many(1, lifetime_value=100)
     shown = desk.post("/segments/preview", {"filter": RICH}).json()
     assert (shown["count"], shown["currency"]) == (1, "EUR")  # The same number, not converted.

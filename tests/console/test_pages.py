@@ -14,6 +14,7 @@ from config.admin import trying
 from config.admin.showing import visible
 from jobs.models import DeadLetter, Lane
 from jobs.states import State
+from tenants.models import Tenant
 from tests.chromium import CHROMIUM
 from tests.conftest import create_tenant
 from tests.console.operators import (
@@ -253,8 +254,10 @@ def test_a_lane_says_who_holds_it_back_and_what_waits(console, tenant, delivery)
 
 def test_a_tenant_shows_its_works_and_letters(console, tenant, delivery):
     letter(delivery, "deliveries")
+    Tenant.objects.using(OPERATOR).filter(pk=tenant.pk).update(currency="CHF")
     html = shown(console, f"tenants/tenant/{tenant.pk}/change/")
     assert f"tnt_{tenant.uuid}" in html
+    assert "CHF" in html
     assert "1 pending" in html
     assert f"{tenant.slug}.slipway.localhost" in html
     assert DeadLetter.objects.using(OPERATOR).filter(tenant_id=tenant.pk).count() == 1

@@ -55,8 +55,9 @@ def test_it_says_what_currency_a_tenants_amounts_are_in(tenant, operator):
     assert entries(operator, tenant) == []
     assert run(*words) == "Its amounts are in CHF."
     assert json.loads(run("show", tenant.slug, "--json"))["currency"] == "CHF"
-    with pytest.raises(CommandError, match="is no currency"):
-        run("currency", tenant.slug, "francs", "--reason", "In francs.")
+    for unknown in ("francs", "chf", "XXX"):
+        with pytest.raises(CommandError, match=f"'{unknown}': No currency .* such as EUR"):
+            run("currency", tenant.slug, unknown, "--reason", "In francs.")
     given_back = run("currency", tenant.slug, "none", "--reason", "Taken back.", "--json")
     assert json.loads(given_back) == {"currency": None}
     assert entries(operator, tenant) == [

@@ -97,13 +97,15 @@ def test_its_counts_equal_the_world(client, resident, engine):
 
 
 def test_it_is_what_its_owner_knows_and_holds_no_secret(client, resident, engine):
+    rows = Tenant.objects.using(OPERATOR).filter(pk=resident.tenant.pk)
+    rows.update(currency="CHF")
     _, archived = exported(client, resident.tenant, engine)
     assert {row["name"] for row in lines(archived, "customers_customer")} == {"C0", "C1", "C2"}
     [owner] = lines(archived, "tenants_user")
     assert owner["email"] == resident.email
     assert "password" not in owner
     [tenant] = lines(archived, "tenants_tenant")
-    assert tenant["slug"] == resident.tenant.slug
+    assert (tenant["slug"], tenant["currency"]) == (resident.tenant.slug, "CHF")
     [endpoint] = lines(archived, "webhooks_endpoint")
     assert endpoint["url"] == "https://hooks.example/in"
     for name in archived.namelist():

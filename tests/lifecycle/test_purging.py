@@ -59,12 +59,14 @@ def test_nothing_is_left_but_what_is_documented(resident, engine, superuser):
     number = resident.tenant.pk
     before = traces.found(superuser, resident.words, number)
     assert {word for _, word in before} >= {"email", "slug", "uuid", "number", "files"}
+    Tenant.objects.using(OPERATOR).filter(pk=number).update(currency="CHF")
     close_now(resident.tenant)
     assert residents.done(purge(engine))
     assert traces.undocumented(superuser, resident.words, number) == set()
     tenant = fresh(resident.tenant)
     assert (tenant.status, tenant.name, tenant.metadata) == ("closed", "", {})
-    assert (tenant.external_id, tenant.slug) == ("", resident.tenant.slug)
+    assert (tenant.external_id, tenant.currency) == ("", "")
+    assert tenant.slug == resident.tenant.slug
 
 
 @pytest.mark.thorough

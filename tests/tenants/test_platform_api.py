@@ -449,6 +449,8 @@ def test_it_sets_a_tenants_currency_and_gives_it_back_its_own(client, platform, 
     set_ = say(client, platform, tenant, currency="CHF")
     assert (set_.status_code, set_.json()["currency"]) == (200, "CHF")
     assert set_.json()["limits"] == plans
+    kept = "select currency, limits from tenants_tenant where id = %s"
+    assert operator.execute(kept, [tenant.pk]).fetchone() == ("CHF", {})
     assert limit(client, platform, tenant, endpoints=3).json()["currency"] == "CHF"
     assert say(client, platform, tenant, currency="CHF").status_code == 200  # Changes nothing.
     with tenant_context(tenant):
@@ -469,6 +471,10 @@ def test_it_sets_a_tenants_currency_and_gives_it_back_its_own(client, platform, 
         ({"currency": "chf"}, "/currency"),
         ({"currency": "CHF\n"}, "/currency"),
         ({"currency": 756}, "/currency"),
+        ({"currency": ""}, "/currency"),
+        ({"currency": "DEM"}, "/currency"),  # It was one.
+        ({"currency": "XTS"}, "/currency"),
+        ({"limits": {"currency": "CHF"}}, "/limits"),
         ({"currency": "CHF", "reason": " "}, "/reason"),
         ({}, "/limits"),
     ],
@@ -482,7 +488,40 @@ def test_it_refuses_currencies_that_are_none_and_those_without_a_reason(
     assert entries_of(tenant, operator) == []
 
 
+def test_it_says_what_is_wrong_with_a_code_and_what_another_would_be(client, platform, tenant):
+    refused = say(client, platform, tenant, currency="XAU", reason=" ").json()
+    assert [error["pointer"] for error in refused["errors"]] == ["/currency", "/reason"]
+    assert refused["errors"][0] == {
+        "pointer": "/currency",
+        "code": "currency_unknown",
+        "message": "No currency in use has this code in ISO 4217: write another, such as EUR.",
+    }
+
+
+def test_what_it_once_said_stays_when_the_country_gives_the_currency_up(
+    client, platform, tenant, operator
+):
+    operator.execute("update tenants_tenant set currency = 'DEM' where id = %s", [tenant.pk])
+    shown = get(client, platform, f"/v1/tenants/{tenant.slug}").json()
+    assert shown["currency"] == "DEM"
+
+
 def test_a_tenant_sets_no_currency_of_its_own(client, tenant, operator):
     for token in (tenant_key(tenant), platform_key("tenants:read")):
         assert say(client, token, tenant, currency="CHF").status_code == 403
     assert entries_of(tenant, operator) == []
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "update tenants_tenant set currency = 'CHF' where id = %s",
+        "select slipway.platform_set_currency('aaaaaaaaaaaa', '\\x00', %s, 'CHF')",
+    ],
+)
+@pytest.mark.other_guard
+def test_injected_sql_sets_no_currency(tenant, operator, attack):
+    with tenant_context(tenant.ref), pytest.raises(ProgrammingError), transaction.atomic():
+        connections["default"].cursor().execute(attack, [tenant.pk])
+    kept = operator.execute("select currency from tenants_tenant where id = %s", [tenant.pk])
+    assert kept.fetchone() == ("",)
