@@ -125,7 +125,7 @@ def _template(
     place: str,
     mapping: Mapping[str, Any],
     errors: Errors,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """A template as it stands, with whatever is wrong about it and the variables given for it."""
     template = found.templates.get(template_id)
     if template is None:
@@ -133,12 +133,9 @@ def _template(
         errors.append(FieldError(f"{place}/template_id", "template_not_found", message))
         return {}
     with _collecting(errors, f"{place}/variables"):
-        variables.check(template.text, mapping, pointer=f"{place}/variables")
-    return {
-        "text": template.text,
-        "external_name": template.external_name,
-        "language": template.language,
-    }
+        variables.check(template.parts.whole, mapping, pointer=f"{place}/variables")
+    told = {"external_name": template.external_name, "language": template.language}
+    return template.parts.as_json() | told
 
 
 def _times(wish: Wish, found: _Found, errors: Errors) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from campaigns import endings, errands, moves, parts, variables
 from campaigns.checking import TEMPLATE
-from campaigns.errors import CampaignNotFound, InvalidTemplate
+from campaigns.errors import CampaignNotFound
 from campaigns.generators import Content, generator
 from campaigns.models import Campaign
 from campaigns.states import CampaignState
@@ -123,11 +123,8 @@ def _checked(content: Content, campaign: Campaign) -> Content:
     if len(content.external_name) > EXTERNAL_NAME_MOST or len(content.language) > LANGUAGE_MOST:
         raise _Useless("its external name or its language is too long")
     try:
-        text = content.as_json()["text"]
-        variables.check_text(text)
-        if errors := list(parts.flaws(content.parts)):
-            raise InvalidTemplate(errors=errors)
-        variables.check(text, campaign.variables)
+        parts.check(content.parts)
+        variables.check(content.parts.whole, campaign.variables)
     except Problem as problem:
         raise _Useless("; ".join(map(_sentence, problem.errors)) or str(problem)) from None
     return content

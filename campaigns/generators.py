@@ -34,10 +34,10 @@ class Content:
     def parts(self) -> Parts:
         return Parts(self.text, self.header, self.buttons)
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, Any]:
         """For Campaign.content."""
-        text = parts.join(self.parts)
-        return {"text": text, "external_name": self.external_name, "language": self.language}
+        told = {"external_name": self.external_name, "language": self.language}
+        return self.parts.as_json() | told
 
 
 Generator = Callable[[Mapping[str, Any], Campaign], Content]
@@ -55,7 +55,7 @@ def generator(name: str) -> Generator:
 def from_template(brief: Mapping[str, Any], campaign: Campaign) -> Content:
     """The generator `template`: what the template said when the campaign was launched."""
     frozen = brief["template"]
-    said = parts.split(frozen["text"])
+    said = parts.read(frozen)
     return Content(
         said.text,
         frozen["external_name"],

@@ -15,7 +15,7 @@ import psycopg
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from campaigns import audience, endings, filters, lanes, moves, variables
+from campaigns import audience, endings, filters, lanes, moves, parts, variables
 from campaigns.errors import CampaignNotFound
 from campaigns.models import Campaign
 from campaigns.policy import TRIES
@@ -154,7 +154,7 @@ def _write(campaign: Campaign, most: int) -> bool:
 
 def _statement(campaign: Campaign, source: Source) -> tuple[str, dict[str, Any]]:
     """_WRITE for this campaign, and its parameters but `place` and `edge`."""
-    text = (campaign.content or {}).get("text", "")
+    text = parts.read(campaign.content or {"text": ""}).whole
     said = variables.expression(campaign.variables, text=text, time_zone=campaign.time_zone)
     statement = _WRITE.format(
         params=said.params,

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from campaigns.counting import TALLY
+from campaigns.parts import Parts, read
 from campaigns.repeating import REPLAYABLE_IF, UNREPLAYABLE
 from campaigns.states import AccountStatus, CampaignState, OnUnknown
 from config.ids import uuid7
@@ -115,7 +116,10 @@ class Template(TenantOwned):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=100)
-    text = models.TextField()  # With its header and buttons, if it has any: campaigns.parts.
+    text = models.TextField()
+    header = models.TextField(blank=True, default="", db_default="")
+    # [{"index": among all its buttons, "url": …}]: those that open a URL.
+    buttons = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     # What the provider knows it by, where it must have been approved there.
     external_name = models.CharField(max_length=512, blank=True, default="")
     language = models.CharField(max_length=15, default="en")
@@ -134,6 +138,10 @@ class Template(TenantOwned):
 
     def __str__(self) -> str:
         return f"template {self.pk}"
+
+    @property
+    def parts(self) -> Parts:
+        return read({"text": self.text, "header": self.header, "buttons": self.buttons})
 
 
 class Campaign(TenantOwned):
@@ -170,7 +178,8 @@ class Campaign(TenantOwned):
     generator = models.CharField(max_length=40, default="template")  # Of SLIPWAY["GENERATORS"].
     # Variable → {"field": …, "default": …} or {"value": …} (campaigns.variables).
     variables = models.JSONField(default=dict)
-    # {"text", "external_name", "language"}: what the generator made of the brief.
+    # {"text", "external_name", "language"}, and {"header", "buttons"} as a template's if there are
+    # any: what the generator made of the brief.
     content = models.JSONField(null=True)
     # ---- When ----
     scheduled_at = models.DateTimeField(null=True)

@@ -1,22 +1,14 @@
-"""A message's parts: its text, and the header and the URL buttons that providers send apart.
-
-They are kept as one text, which what goes by it (which variables there are, what is missing, how
-long it is) need not know of. A text of nothing but itself is kept as it is; else each part begins
-with its mark, at the beginning of a line:
-
-    {% header %}Order {{ order }}
-    {% body %}Hello {{ name }}, it is on its way.
-    {% button 0 %}https://shop.example/orders/{{ code }}
-"""
+"""A message's parts: its text, and the header and the URL buttons that providers send apart."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 from campaigns import variables
+from campaigns.errors import InvalidTemplate
 from campaigns.variables import TEXT_MOST, CannotRender
 from config.problems import FieldError
 from config.spelling import is_unseen
@@ -26,13 +18,6 @@ BUTTONS_MOST = 10
 URL_MOST = 2000  # Characters.
 _ONE = 1  # Variable of a header, and of a button.
 
-_KEPT = re.compile(
-    r"(?:\{% header %\}(?P<header>[^\n]*)\n)?\{% body %\}(?P<text>.*?)"
-    r"(?P<buttons>(?:\n\{% button [0-9] %\}[^\n]*)*)",
-    re.DOTALL,
-)
-_BUTTON = re.compile(r"\n\{% button ([0-9]) %\}([^\n]*)")
-_MARK = re.compile(r"^\{%", re.MULTILINE)
 _URL = re.compile(r"https?://[^\s{}]+(?:\{\{[ \t]*[A-Za-z0-9_]{1,50}[ \t]*\}\})?")
 # What may stand in a path or a query; what is encoded already stays so.
 _SAFE = "%/?&=#:@!$'()*+,;~-._"
@@ -46,37 +31,40 @@ class Parts:
     header: str = ""
     buttons: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def whole(self) -> str:
+        """All of it as one text, a paragraph for each part: what limits and variables go by."""
+        header = [self.header] if self.header else []
+        return "\n\n".join([*header, self.text, *(url for _, url in sorted(self.buttons.items()))])
 
-def join(parts: Parts) -> str:
-    """As it is kept."""
-    if not parts.header and not parts.buttons:
-        return parts.text
-    header = f"{{% header %}}{parts.header}\n" if parts.header else ""
-    buttons = "".join(f"\n{{% button {n} %}}{url}" for n, url in sorted(parts.buttons.items()))
-    return f"{header}{{% body %}}{parts.text}{buttons}"
-
-
-@lru_cache(maxsize=1024)
-def split(kept: str) -> Parts:
-    """The parts of a text that is kept so."""
-    found = _KEPT.fullmatch(kept)
-    if found is None:
-        return Parts(kept)
-    buttons = {int(number): url for number, url in _BUTTON.findall(found["buttons"])}
-    return Parts(found["text"], found["header"] or "", MappingProxyType(buttons))
+    def as_json(self) -> dict[str, Any]:
+        """As it is kept: what there is none of is left out."""
+        buttons = [{"index": index, "url": url} for index, url in sorted(self.buttons.items())]
+        said = {"text": self.text, "header": self.header, "buttons": buttons}
+        return {name: one for name, one in said.items() if name == "text" or one}
 
 
-def flaws(parts: Parts) -> Iterator[FieldError]:
-    """What is wrong with the header and the buttons, and with the text beside them."""
-    if _MARK.search(parts.text):
-        message = "A line may not begin with {%: that marks a message's parts."
-        yield FieldError("/text", "reserved", message)
-    if parts.header:
-        yield from _header_flaws(parts.header)
-    if len(parts.buttons) > BUTTONS_MOST or any(not 0 <= n < BUTTONS_MOST for n in parts.buttons):
+def read(kept: Mapping[str, Any]) -> Parts:
+    """The parts of a campaign's content, or of a template, as they are kept."""
+    buttons = {button["index"]: button["url"] for button in kept.get("buttons", ())}
+    return Parts(kept["text"], kept.get("header", ""), MappingProxyType(buttons))
+
+
+def check(said: Parts) -> None:
+    """Raises InvalidTemplate with everything that is wrong with it."""
+    if errors := [*variables.text_errors(said.text, "/text"), *flaws(said)]:
+        raise InvalidTemplate(errors=errors)
+    variables.check_text(said.whole)
+
+
+def flaws(said: Parts) -> Iterator[FieldError]:
+    """What is wrong with the header and the buttons."""
+    if said.header:
+        yield from _header_flaws(said.header)
+    if len(said.buttons) > BUTTONS_MOST or any(not 0 <= n < BUTTONS_MOST for n in said.buttons):
         message = f"At most {BUTTONS_MOST} buttons, of the indexes 0 to {BUTTONS_MOST - 1}."
         yield FieldError("/buttons", "too_many", message)
-    for place, url in enumerate(parts.buttons.values()):
+    for place, url in enumerate(said.buttons.values()):
         yield from _url_flaws(url, f"/buttons/{place}/url")
 
 
@@ -105,18 +93,18 @@ def url_value(said: str) -> str:
     return quote(said.strip(), safe=_SAFE)
 
 
-def render(kept: str, params: Mapping[str, str]) -> str:
-    """All of a message as one text, for providers that know of no parts: a paragraph for each.
+def render(said: Parts, params: Mapping[str, str]) -> str:
+    """All of a message as one text, for providers that know of no parts.
 
     Raises CannotRender.
     """
-    parts = split(kept)
-    if not parts.header and not parts.buttons:
-        return variables.render(parts.text, params)
-    header = [variables.render(parts.header, params)] if parts.header else []
-    in_urls = {name: url_value(said) for name, said in params.items() if isinstance(said, str)}
-    urls = [variables.render(url, in_urls) for _, url in sorted(parts.buttons.items())]
-    made = "\n\n".join([*header, variables.render(parts.text, params), *urls])
+    text = variables.render(said.text, params)
+    header = variables.render(said.header, params)
+    buttons: dict[int, str] = {}
+    if said.buttons:
+        in_urls = {name: url_value(told) for name, told in params.items() if isinstance(told, str)}
+        buttons = {n: variables.render(url, in_urls) for n, url in said.buttons.items()}
+    made = Parts(text, header, buttons).whole
     if len(made) > TEXT_MOST:
         raise CannotRender(f"The message has {len(made)} characters; at most {TEXT_MOST} are sent.")
     return made

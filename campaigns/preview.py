@@ -21,6 +21,7 @@ from campaigns import audience, parts, variables
 from campaigns.errors import PreviewTookTooLong
 from campaigns.filters import Filter
 from campaigns.models import ProviderAccount, Skip
+from campaigns.parts import Parts
 from campaigns.variables import CannotRender, Expression
 from customers.currency import currency
 from jobs.models import Lane
@@ -54,7 +55,7 @@ from {source} where c.tenant_id = %(tenant)s and {filter} and ({reason}) is null
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One who would get a message; `text` is None where no text was given, or it is too long."""
+    """One who would get a message; `text` is None where none was given, or it is too long."""
 
     customer_id: UUID
     external_id: str | None
@@ -82,7 +83,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a text says to one customer; `missing` is why it says nothing, and `text` None then."""
+    """What one customer would read; `missing` is why it is nothing, and `text` None then."""
 
     params: Mapping[str, str | None]
     missing: str | None
@@ -93,7 +94,7 @@ def preview(
     *,
     filter: Filter,
     mapping: Mapping[str, Any],
-    text: str | None = None,
+    message: Parts | None = None,
     account: ProviderAccount | None = None,
     sample: int = SAMPLE,
 ) -> Preview:
@@ -101,6 +102,7 @@ def preview(
 
     Raises InvalidVariables, PreviewTookTooLong.
     """
+    text = message.whole if message is not None else None
     said = variables.expression(mapping, text=text, time_zone=time_zone())
     # One moment for both.
     condition, values = filter.sql(timezone.now())
@@ -110,19 +112,19 @@ def preview(
         times = 1 if whole else ONE_IN
         count, skips = count * times, {why: many * times for why, many in skips.items()}
         if sample and count:
-            shown, _ = _in_time(lambda of: _shown(of, said, values, text, sample), condition)
+            shown, _ = _in_time(lambda of: _shown(of, said, values, message, sample), condition)
         else:
             shown = ()
     seconds = _seconds(count - sum(skips.values()), account)
     return Preview(count, skips, shown, seconds, approximate=not whole, currency=currency())
 
 
-def recipient(*, customer_id: UUID, mapping: Mapping[str, Any], text: str) -> Said | None:
-    """What a text says to one customer; None where there is no such customer.
+def recipient(*, customer_id: UUID, mapping: Mapping[str, Any], message: Parts) -> Said | None:
+    """What a message says to one customer; None where there is no such customer.
 
     Raises InvalidVariables.
     """
-    said = variables.expression(mapping, text=text, time_zone=time_zone())
+    said = variables.expression(mapping, text=message.whole, time_zone=time_zone())
     statement = f"select {said.params}::text, {said.missing} from customers_customer c"  # noqa: S608
     where = " where c.tenant_id = %(tenant)s and c.id = %(customer)s"
     wanted = {"tenant": require_tenant().id, "customer": customer_id}
@@ -132,7 +134,7 @@ def recipient(*, customer_id: UUID, mapping: Mapping[str, Any], text: str) -> Sa
     if row is None:
         return None
     params = orjson.loads(row[0])
-    return Said(params, row[1], None if row[1] else parts.render(text, params))
+    return Said(params, row[1], None if row[1] else parts.render(message, params))
 
 
 def time_zone() -> str:
@@ -185,7 +187,7 @@ def _counted(
 
 
 def _shown(
-    condition: str, said: Expression, values: Mapping[str, Any], text: str | None, most: int
+    condition: str, said: Expression, values: Mapping[str, Any], message: Parts | None, most: int
 ) -> tuple[Recipient, ...]:
     statement = _SAMPLE.format(
         params=said.params,
@@ -196,18 +198,18 @@ def _shown(
     with connection.cursor() as cursor:
         cursor.execute(statement, {**values, "most": most})
         rows = cursor.fetchall()
-    return tuple(_recipient(row, text) for row in rows)
+    return tuple(_recipient(row, message) for row in rows)
 
 
-def _recipient(row: Sequence[Any], text: str | None) -> Recipient:
+def _recipient(row: Sequence[Any], message: Parts | None) -> Recipient:
     id, external_id, name, phone, written = row
     params = orjson.loads(written)
-    return Recipient(id, external_id, name, phone, params, _text(text, params))
+    return Recipient(id, external_id, name, phone, params, _text(message, params))
 
 
-def _text(text: str | None, params: Mapping[str, str]) -> str | None:
+def _text(message: Parts | None, params: Mapping[str, str]) -> str | None:
     try:
-        return None if text is None else parts.render(text, params)
+        return None if message is None else parts.render(message, params)
     except CannotRender:  # Nobody of whom it is true was asked for.
         return None
 

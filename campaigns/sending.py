@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 
 from campaigns import parts, variables
+from campaigns.parts import Parts
 from campaigns.providers import REDACTED, Account, Outgoing, Provider, Request, masked, opened
 from campaigns.providers import provider as provider_named
 from jobs.outcomes import Exchange
@@ -26,10 +27,10 @@ _SECRET_ANSWERS = frozenset({"set-cookie", "www-authenticate", "authorization"})
 class Content:
     """What a campaign says to everybody, before it is made out to one."""
 
-    text: str
+    parts: Parts
     external_name: str
     language: str
-    # Of the text's own, in the order in which it names them first; of the header; of buttons.
+    # Of the text, in the order in which it names them first; of the header; of buttons.
     variables: tuple[str, ...]
     header: tuple[str, ...] = ()
     buttons: Mapping[int, str] = field(default_factory=dict)
@@ -79,7 +80,7 @@ def outgoing(id: UUID, content: Content, *, phone: str, params: Mapping[str, str
     return Outgoing(
         message_id=id,
         phone=phone,
-        text=parts.render(content.text, params),
+        text=parts.render(content.parts, params),
         params=params,
         variables=content.variables,
         header=content.header,
@@ -93,10 +94,10 @@ def outgoing(id: UUID, content: Content, *, phone: str, params: Mapping[str, str
 def _content(kept: str) -> Content:
     """Campaign.content, from its JSON: a campaign's messages all bring the same."""
     said = orjson.loads(kept)
-    apart = parts.split(said["text"])
+    apart = parts.read(said)
     named = {index: variables.names(url) for index, url in sorted(apart.buttons.items())}
     return Content(
-        said["text"],
+        apart,
         said.get("external_name", ""),
         said.get("language", "en"),
         tuple(variables.names(apart.text)),

@@ -1,7 +1,4 @@
-"""Templates: what messages say. The only writer of them, in the current tenant's context.
-
-Header and buttons are kept with the text (campaigns.parts).
-"""
+"""Templates: what messages say. The only writer of them, in the current tenant's context."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,14 +7,14 @@ from uuid import UUID
 
 from django.db import transaction
 
-from campaigns import parts, variables
-from campaigns.errors import InvalidTemplate, TemplateNotFound, TooManyTemplates
+from campaigns import parts
+from campaigns.errors import TemplateNotFound, TooManyTemplates
 from campaigns.models import Template
 from campaigns.named import Named
 from campaigns.parts import Parts
 
-FIELDS = ("name", "text", "external_name", "language")
-PARTS = ("text", "header", "buttons")  # What is kept as the text.
+PARTS = ("text", "header", "buttons")  # What campaigns.parts.Parts has; each a column as well.
+FIELDS = ("name", *PARTS, "external_name", "language")
 _KEPT = Named(Template, FIELDS, TemplateNotFound, TooManyTemplates, "templates_most")
 
 
@@ -27,7 +24,7 @@ def find(template_id: UUID) -> Template:
 
 
 def create(*, fields: Mapping[str, Any], actor: str) -> Template:
-    """Make a template of these FIELDS and PARTS.
+    """Make a template of these FIELDS.
 
     Raises InvalidTemplate, NameTaken, TooManyTemplates.
     """
@@ -35,12 +32,12 @@ def create(*, fields: Mapping[str, Any], actor: str) -> Template:
 
 
 def change(*, template_id: UUID, fields: Mapping[str, Any], actor: str) -> Template:
-    """Change the named FIELDS and PARTS and no others.
+    """Change the named FIELDS and no others.
 
     Raises TemplateNotFound, InvalidTemplate, NameTaken.
     """
     with transaction.atomic():
-        former = parts.split(_KEPT.find(template_id, lock=True).text)
+        former = _KEPT.find(template_id, lock=True).parts
         return _KEPT.change(template_id, _kept(fields, former), actor=actor)
 
 
@@ -50,14 +47,11 @@ def delete(*, template_id: UUID, actor: str) -> None:
 
 
 def _kept(fields: Mapping[str, Any], former: Parts) -> dict[str, Any]:
-    """The columns, with the parts that are not named as they were. Raises InvalidTemplate."""
-    columns = {name: value for name, value in fields.items() if name not in PARTS}
+    """The columns of what is named, which can be beside what is not. Raises InvalidTemplate."""
     given = {name: fields[name] for name in PARTS if name in fields}
     if not given:
-        return columns
+        return dict(fields)
     now = replace(former, **given)
-    if errors := [*variables.text_errors(now.text, "/text"), *parts.flaws(now)]:
-        raise InvalidTemplate(errors=errors)
-    text = parts.join(now)
-    variables.check_text(text)  # All of it together.
-    return columns | {"text": text}
+    parts.check(now)
+    columns = {"header": "", "buttons": []} | now.as_json()
+    return {**fields, **{name: columns[name] for name in given}}

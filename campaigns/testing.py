@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from campaigns import generators, moves, variables
+from campaigns import generators, moves, parts, variables
 from campaigns.checking import TEMPLATE
 from campaigns.errors import ContentMissing, InvalidTest
 from campaigns.models import Campaign, Message, ProviderAccount
@@ -71,7 +71,7 @@ def _phone_flaws(phone: str) -> list[FieldError]:
 
 
 def _flaws(content: Mapping[str, Any], params: Mapping[str, str]) -> list[FieldError]:
-    names = list(variables.names(content["text"]))
+    names = list(variables.names(parts.read(content).whole))
     told = {name: ("required", "The text names it.") for name in names if not params.get(name)}
     for name, value in params.items():
         if name not in names:

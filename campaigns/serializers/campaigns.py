@@ -252,7 +252,7 @@ def _content(campaign: Campaign) -> ContentAnswer | None:
     said = campaign.content
     if said is None:
         return None
-    apart = parts.split(said["text"])
+    apart = parts.read(said)
     return {
         "text": apart.text,
         "header": apart.header,

@@ -113,14 +113,14 @@ class RenderedAnswer(TypedDict):
 
 
 def template_as_json(template: Template) -> TemplateAnswer:
-    said = parts.split(template.text)
+    said = template.parts
     return {
         "id": format_id("tpl", template.pk),
         "name": template.name,
         "text": said.text,
         "header": said.header,
         "buttons": buttons_as_json(said),
-        "variables": variables.names(template.text),
+        "variables": variables.names(said.whole),
         "external_name": template.external_name,
         "language": template.language,
         "created_at": template.created_at,
@@ -139,7 +139,7 @@ def rendered_as_json(said: Said) -> RenderedAnswer:
 
 def _part_flaws(read: Any) -> Iterator[FieldError]:
     """What is wrong with the parts that the body names."""
-    text, header = (one if isinstance(one, str) else "" for one in (read.text, read.header))
+    header = read.header if isinstance(read.header, str) else ""
     buttons = read.buttons if isinstance(read.buttons, list) else []
     whole = [one for one in buttons if isinstance(getattr(one, "url", None), str)]
     seen: set[Any] = set()
@@ -150,4 +150,4 @@ def _part_flaws(read: Any) -> Iterator[FieldError]:
             yield FieldError(f"/buttons/{place}/index", "duplicate", message)
         seen.add(index)
     if len(whole) == len(buttons):
-        yield from parts.flaws(parts.Parts(text, header, {n: b.url for n, b in enumerate(whole)}))
+        yield from parts.flaws(parts.Parts("", header, {n: b.url for n, b in enumerate(whole)}))

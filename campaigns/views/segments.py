@@ -101,7 +101,7 @@ class PreviewSegment(CallerView):
         found = preview(
             filter=segments.parse(_filter(wish)),
             mapping=wish.variables,
-            text=template.text if template else None,
+            message=template.parts if template else None,
             account=account,
             sample=SAMPLE if may_see else 0,
         )

@@ -92,7 +92,7 @@ class RenderTemplate(CallerView):
         said = recipient(
             customer_id=parse_id("cus", wish.customer_id),
             mapping=wish.variables,
-            text=templates.find(parse_id("tpl", template_id)).text,
+            message=templates.find(parse_id("tpl", template_id)).parts,
         )
         if said is None:
             raise CustomerNotFound

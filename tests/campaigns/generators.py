@@ -29,3 +29,12 @@ def silent(brief, campaign):
 def slow(brief, campaign):
     assert gate.wait(10)
     return Content("At last, {{ name }}")
+
+
+def framed(brief, campaign):
+    buttons = {2: "https://shop.example/{{ order }}"}
+    return Content("Dear {{ name }}", header="Order {{ order }}", buttons=buttons)
+
+
+def crooked(brief, campaign):
+    return Content("Dear {{ name }}", buttons={0: "https://shop.example/{{ order }}/more"})
