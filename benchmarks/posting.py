@@ -15,7 +15,7 @@ import orjson
 import uvloop
 
 from config.ids import uuid7
-from jobs.engine import garbage
+from jobs.engine import interpreter
 
 
 async def run(urls: list[str], count: int, in_flight: int) -> dict[str, float]:
@@ -50,5 +50,5 @@ async def run(urls: list[str], count: int, in_flight: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     django.setup()
-    garbage.spare_what_stays()  # As a drainer does.
+    interpreter.prepare()  # As a drainer does.
     print(json.dumps(uvloop.run(run(**json.loads(sys.argv[1])))))
