@@ -228,4 +228,4 @@ def _end(campaign: Campaign) -> None:
         moves.move(campaign, S.RUNNING)
         lanes.tell(campaign)
         endings.watch(campaign)
-        wake_after_commit(lanes.QUEUE)
+        wake_after_commit(lanes.QUEUE, tenant_id=require_tenant().id)

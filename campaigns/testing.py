@@ -48,7 +48,7 @@ def test_send(*, campaign_id: UUID, phone: str, params: Mapping[str, str], actor
         )
         message.save(force_insert=True)
         moves.record(campaign, "tested", actor=actor, after={"message": f"msg_{message.pk}"})
-        wake_after_commit(QUEUE)
+        wake_after_commit(QUEUE, tenant_id=campaign.tenant_id)
     message.refresh_from_db()
     return message
 

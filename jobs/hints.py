@@ -1,7 +1,8 @@
 """Hints: "there is work in this queue", by Redis pub/sub.
 
-A hint carries no data and may be lost: it only shortens the wait for the next look. Sending one
-costs the request an entry in a set; a thread publishes, coalescing what comes in meanwhile.
+A hint may say whose work it is, and may be lost: it only shortens the wait for the next look.
+Sending one costs the request an entry in a set; a thread publishes, coalescing what comes in
+meanwhile.
 """
 
 import asyncio
@@ -9,8 +10,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, cast
 
 import redis
 import redis.asyncio
@@ -26,41 +27,76 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # Seconds between tries to reach Redis.
 QUIET = 15.0  # Seconds without a hint before the listener asks whether Redis is there.
 GAP = 0.005  # Seconds between two publications of one process.
 PAUSE = 1.0  # Seconds in which nothing is tried after a failure.
+MOST_NAMED = 16  # Tenants in one hint: of more, it says that they may be anybody's works.
+
+
+class Hint(NamedTuple):
+    """There is work in a queue; of these tenants, or of anybody when there are none."""
+
+    queue: str
+    tenants: frozenset[int] = frozenset()
+
+    def written(self) -> str:
+        """As it is published: the queue's name, and the tenants' numbers behind it."""
+        return " ".join([self.queue, *map(str, sorted(self.tenants))])
+
+    @classmethod
+    def read(cls, written: str) -> "Hint":
+        """Whatever was published; what makes no sense names a queue that there is not."""
+        name, *numbers = written.split(" ")
+        known = all(number.isdecimal() and number.isascii() for number in numbers)
+        return cls(name, frozenset(map(int, numbers))) if known else cls(written)
 
 
 class Sender:
     """Publishes the hints of one process from a daemon thread."""
 
     def __init__(self) -> None:
-        self._names: set[str] = set()
+        self._told: set[tuple[str, int | None]] = set()
         self._wake = threading.Event()
         threading.Thread(target=self._run, name="hints", daemon=True).start()
 
-    def send(self, name: str) -> None:
+    def send(self, name: str, tenant_id: int | None = None) -> None:
         """Returns at once, whatever Redis does."""
-        self._names.add(name)
+        self._told.add((name, tenant_id))
         self._wake.set()
 
     def _run(self) -> None:
         while True:
             self._wake.wait()
             self._wake.clear()
-            names, self._names = self._names, set()
+            told, self._told = self._told, set()
             try:
-                for name in names:
-                    client().publish(CHANNEL, name)
+                for hint in gathered(list(told)):
+                    client().publish(CHANNEL, hint.written())
             except (redis.RedisError, OSError) as error:
                 log.info("hints_lost", error=str(error)[:200])
                 time.sleep(PAUSE)
             time.sleep(GAP)
 
 
+def gathered(told: Iterable[tuple[str, int | None]]) -> list[Hint]:
+    """One hint for each queue."""
+    tenants: dict[str, set[int | None]] = {}
+    for name, tenant_id in told:
+        tenants.setdefault(name, set()).add(tenant_id)
+    return [
+        Hint(name)
+        if None in whose or len(whose) > MOST_NAMED
+        else Hint(name, frozenset(cast("set[int]", whose)))
+        for name, whose in tenants.items()
+    ]
+
+
 _sender: tuple[int, Sender] | None = None
 _lock = threading.Lock()
 
 
-def send(name: str) -> None:
-    """Tell the drainers that a queue has work; they look by themselves within a second anyway."""
+def send(name: str, tenant_id: int | None = None) -> None:
+    """Tell the drainers that a queue has work; they look by themselves within a second anyway.
+
+    With a tenant they look at that one alone, which costs the same whatever else waits.
+    """
     global _sender
     if settings.BROKER == "none":
         return
@@ -68,10 +104,10 @@ def send(name: str) -> None:
     with _lock:
         if _sender is None or _sender[0] != pid:  # A fork has no threads.
             _sender = (pid, Sender())
-    _sender[1].send(name)
+    _sender[1].send(name, tenant_id)
 
 
-async def listen(heard: Callable[[str], None]) -> None:
+async def listen(heard: Callable[[Hint], None]) -> None:
     """Call `heard` for each hint, for ever; Redis may come and go."""
     if settings.BROKER == "none":
         return
@@ -92,7 +128,7 @@ async def listen(heard: Callable[[str], None]) -> None:
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-async def _hear(channel: Any, heard: Callable[[str], None]) -> None:
+async def _hear(channel: Any, heard: Callable[[Hint], None]) -> None:
     silent = 0
     # A server that vanished without a word does not answer the ping.
     while silent < 2 and not _is_cancelled():
@@ -103,7 +139,7 @@ async def _hear(channel: Any, heard: Callable[[str], None]) -> None:
         else:
             silent = 0
             if message["type"] == "message":
-                heard(message["data"].decode("utf-8", "replace"))
+                heard(Hint.read(message["data"].decode("utf-8", "replace")))
 
 
 def _is_cancelled() -> bool:

@@ -61,13 +61,18 @@ def enqueue(
     else:
         job.id = once
         Job.objects.using(using).bulk_create([job], ignore_conflicts=True)
-    wake_after_commit("jobs", using=using or router.db_for_write(Job))
+    wake_after_commit("jobs", tenant_id=tenant_id, using=using or router.db_for_write(Job))
     return job
 
 
-def wake_after_commit(queue: str, *, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Tell the drainers of new work once the transaction is committed; now, when there is none."""
-    transaction.on_commit(lambda: hints.send(queue), using=using, robust=True)
+def wake_after_commit(
+    queue: str, *, tenant_id: int | None = None, using: str = DEFAULT_DB_ALIAS
+) -> None:
+    """Tell the drainers of new work once the transaction is committed; now, when there is none.
+
+    `tenant_id` says whose it is, where it is one tenant's.
+    """
+    transaction.on_commit(lambda: hints.send(queue, tenant_id), using=using, robust=True)
 
 
 def replay(*, dead_letter: DeadLetter, actor: str, reason: str, using: str = OPERATOR) -> None:

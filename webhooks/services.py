@@ -119,11 +119,10 @@ def _publish(
 
 def _write(chunk: Chunk, *, tenant_id: int, using: str) -> list[Published | None]:
     written = fan_out.fan_out(chunk, tenant_id=tenant_id, using=using)
-    told = sum(each.deliveries for each in written.values())
+    if any(each.deliveries for each in written.values()):
+        wake_after_commit(QUEUE, tenant_id=tenant_id, using=using)
     if tenant_id != PLATFORM_ID:
-        told += _tell_platform([row for row in chunk.rows if row.id in written], using=using)
-    if told:
-        wake_after_commit(QUEUE, using=using)
+        _tell_platform([row for row in chunk.rows if row.id in written], using=using)
     return [
         Published(_event(row, tenant_id, written[row.id]), written[row.id].deliveries)
         if row.id in written
@@ -132,11 +131,12 @@ def _write(chunk: Chunk, *, tenant_id: int, using: str) -> list[Published | None
     ]
 
 
-def _tell_platform(rows: Sequence[Row], *, using: str) -> int:
+def _tell_platform(rows: Sequence[Row], *, using: str) -> None:
     """The platform's own event of each that is its business: another id, since another's row."""
     listening = catalogue.platform_events()
     rows = [replace(row, id=uuid7()) for row in rows if row.type in listening]
-    return fan_out.tell_platform(rows, using=using) if rows else 0
+    if rows and fan_out.tell_platform(rows, using=using):
+        wake_after_commit(QUEUE, tenant_id=PLATFORM_ID, using=using)
 
 
 def _event(row: Row, tenant_id: int, written: fan_out.Written) -> Event:

@@ -57,5 +57,5 @@ def send(endpoint: Endpoint) -> Test:
     }
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, values)
-    wake_after_commit("deliveries")
+    wake_after_commit("deliveries", tenant_id=require_tenant().id)
     return test

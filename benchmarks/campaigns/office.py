@@ -160,7 +160,7 @@ class Account:
         rows = self.office.superuser.execute(MESSAGES, values | {"count": messages}).fetchall()
         if len(rows) != messages:
             raise RuntimeError(f"The tenant has {len(rows)} customers, not {messages}.")
-        hints.send("messages")
+        hints.send("messages", self.tenant)
         return [row[0] for row in rows]
 
     def ledger(self) -> dict[str, Any]:

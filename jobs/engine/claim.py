@@ -107,15 +107,17 @@ async def claim(
     cursor: Cursor,
     under_way: Mapping[str, int] | None = None,
     rooms: Rooms | None = None,
+    named: Sequence[int] = (),
 ) -> Taken:
     """Take up to `slots` works, only as many as start at once. `connection` is in autocommit.
 
+    Of the tenants that are `named`, if any are, with a cursor that stands at the beginning.
     `under_way` is how many works this drainer has in progress, by destination; `rooms` are those of
     a paced queue, without which only what its places' rows say is kept to.
     """
     clock, began_at, reach = time.monotonic(), cursor.tenant, cursor.reach(slots)
     async with connection.transaction():
-        looked = await _pick(connection, queue, drainer, cursor, reach)
+        looked = await _pick(connection, queue, drainer, cursor, reach, named)
         cut = _advance(cursor, looked, reach)
         free = [one for one in looked if one.mine and one.key and not one.wait]
         waiting: set[Place] = set()
@@ -153,15 +155,17 @@ async def _pick(
     drainer: int,
     cursor: Cursor,
     reach: tuple[int, int],
+    named: Sequence[int],
 ) -> list[Looked]:
     tenants, lanes = reach
-    values = {
+    values: dict[str, Any] = {
         "drainer": drainer,
-        "cursor": cursor.tenant,
         "cursor_tenants": list(cursor.lanes),
         "cursor_lanes": list(cursor.lanes.values()),
     }
-    rows = await _rows(connection, sql.pick(queue, tenants=tenants, lanes=lanes), values)
+    values |= {"named": list(named)} if named else {"cursor": cursor.tenant}
+    statement = sql.pick(queue, tenants=tenants, lanes=lanes, named=bool(named))
+    rows = await _rows(connection, statement, values)
     return [Looked(*row) for row in rows]
 
 

@@ -14,11 +14,10 @@ from functools import partial
 from typing import Any
 
 import structlog
-from psycopg import AsyncConnection
 
 from jobs.engine import beat, registering, rescue, rooms, verdict
 from jobs.engine.beat import Beat
-from jobs.engine.claim import Taken, claim, claim_undo
+from jobs.engine.claim import claim_undo
 from jobs.engine.gate import Keeper
 from jobs.engine.link import Link
 from jobs.engine.look import Seen, look
@@ -28,7 +27,7 @@ from jobs.engine.settler import Settler
 from jobs.engine.threads import Threads
 from jobs.engine.trying import Try
 from jobs.engine.verdict import Settlement
-from jobs.hints import listen
+from jobs.hints import MOST_NAMED, Hint, listen
 from jobs.outcomes import Outcome, Withdrawn
 from jobs.registry import Queue, queues
 from jobs.states import State
@@ -107,14 +106,16 @@ class Drainer:
     def want(self, name: str) -> None:
         """Claim from this queue soon. On the loop only."""
         if name in self.queues:
+            self._serving[name].whole = True
             self._wanted.add(name)
             self._wake.set()
 
-    def _hinted(self, name: str) -> None:
+    def _hinted(self, hint: Hint) -> None:
         """Claim soon, as `want`; of a queue that rests a look says whether the rest is over."""
-        if name in self.queues:
-            self._serving[name].hinted = True
-            self.want(name)
+        if hint.queue in self.queues:
+            self._serving[hint.queue].hear(hint.tenants)
+            self._wanted.add(hint.queue)
+            self._wake.set()
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -221,7 +222,7 @@ class Drainer:
                 await self._claim_undo(serving)
             news = serving.has_news(promoted=seen.promoted[name], newest=seen.newest[name])
             if seen.runnable[name] and news:
-                self._wanted.add(name)
+                self.want(name)
             if serving.rooms is not None:
                 await rooms.tend(serving.rooms, self._link, drainers=seen.drainers)
         pause = CLAIM_GAP if seen.more_due else POLL * random.uniform(0.8, 1.2)  # noqa: S311
@@ -250,9 +251,27 @@ class Drainer:
         wanted, self._wanted = self._wanted, set()
         for name, serving in self._serving.items():
             if name in wanted and not self._stop_asked:
-                claims = Round(serving)
-                await self._claim_from(serving, claims)
-                claims.close()
+                if serving.named:
+                    await self._claim_named(serving)
+                if serving.whole:
+                    claims = Round(serving)
+                    await self._claim_from(serving, claims)
+                    claims.close()
+
+    async def _claim_named(self, serving: Serving) -> None:
+        """Claim for those whom a hint named; what that leaves is left to the round."""
+        named, serving.named = sorted(serving.named), set()
+        if len(named) > MOST_NAMED or serving.free <= 0 or not serving.is_known:
+            serving.whole = True
+            return
+        if not self._beat.fresh:
+            return
+        taken = await self._link.run(partial(serving.claim, drainer=self.id, named=named))
+        self._start(serving, taken.claims)
+        serving.answered(named, taken)
+        serving.whole |= not taken.exhausted
+        if (after := serving.opens_after(taken)) is not None:
+            self._later(min(max(after, PACE), LONGEST_WAIT), serving)
 
     async def _claim_from(self, serving: Serving, claims: Round) -> None:
         for _ in range(ROUNDS):
@@ -265,7 +284,7 @@ class Drainer:
                     self._look_at = min(self._look_at, self._looked_at + LOOK_GAP)
                 return
             claims.begin()
-            taken = await self._link.run(partial(self._claim, serving=serving))
+            taken = await self._link.run(partial(serving.claim, drainer=self.id))
             self._start(serving, taken.claims)
             over = claims.claimed(taken)
             if (after := serving.opens_after(taken)) is not None:
@@ -277,17 +296,6 @@ class Drainer:
                 self._later(random.uniform(0.005, 0.02), serving)  # noqa: S311
                 return
         self._later(CLAIM_GAP, serving)
-
-    async def _claim(self, connection: AsyncConnection[Any], serving: Serving) -> Taken:
-        return await claim(
-            connection,
-            serving.queue,
-            drainer=self.id,
-            slots=serving.portion,
-            cursor=serving.cursor,
-            under_way=serving.under_way,
-            rooms=serving.rooms,
-        )
 
     def _again(self, serving: Serving, one: Claim) -> None:
         """Claim from a queue of which a work has ended, as soon as there is room where it went.
@@ -319,18 +327,8 @@ class Drainer:
             self._start(serving, claims)
 
     def _later(self, seconds: float, serving: Serving) -> None:
-        """Claim from this queue in a moment; the soonest of such moments is the one that counts."""
-        loop = asyncio.get_running_loop()
-        seconds = max(seconds, 0.001)  # uvloop has no timers for less, whose `when` can be asked.
-        if serving.timer is not None:
-            if serving.timer.when() <= loop.time() + seconds:
-                return
-            serving.timer.cancel()
-        serving.timer = loop.call_later(seconds, self._now, serving)
-
-    def _now(self, serving: Serving) -> None:
-        serving.timer = None
-        self.want(serving.queue.name)
+        """Claim from this queue in a moment."""
+        serving.later(seconds, partial(self.want, serving.queue.name))
 
     # ---- Doing ----
 

@@ -42,15 +42,22 @@ ON = """
       select from {table} w
       where w.state = 'pending' and w.tenant_id = tenant.id and w.lane = l.key)"""
 
-PICK = """
-with recursive alive as materialized ({alive}),
-found(id) as (
+# Whose work waits: round the tenants from a cursor, or of those that are named. Each of these is
+# looked up: with EXISTS all that is pending was read, and hashed.
+ROUND = """
   (select tenant_id from {table} where state = 'pending' and tenant_id > %(cursor)s
    order by tenant_id limit 1)
   union all
   (select (select w.tenant_id from {table} w where w.state = 'pending' and w.tenant_id > found.id
            order by w.tenant_id limit 1)
-   from found where found.id is not null)
+   from found where found.id is not null)"""
+NAMED = """
+  select n.id from unnest(%(named)s::bigint[]) n(id) cross join lateral (
+    select from {table} w where w.state = 'pending' and w.tenant_id = n.id limit 1) w"""
+
+PICK = """
+with recursive alive as materialized ({alive}),
+found(id) as ({found}
 ),
 tenant as materialized (
   select id, exists (select from tenants_tenant t where t.id = found.id and ({held})) as held
@@ -271,8 +278,17 @@ from taken left join tenants_tenant t on t.id = taken.tenant_id {carried}
 """
 
 
-def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_LOOKED_AT) -> str:
-    """PICK for a queue, with its literal limits: a plan is made for what they bound."""
+def pick(
+    queue: Queue,
+    *,
+    tenants: int = TENANTS_LOOKED_AT,
+    lanes: int = LANES_LOOKED_AT,
+    named: bool = False,
+) -> str:
+    """PICK for a queue, with its literal limits: a plan is made for what they bound.
+
+    `named`: of tenants that the parameter of that name says, in place of `cursor`.
+    """
     paced, column = queue.pace is not None, queue.model.destination
     placed = PLACED.format(
         table=queue.table, column=column, paused=PAUSED, rate=RATE, learnt=LEARNT_SECONDS
@@ -283,6 +299,7 @@ def pick(queue: Queue, *, tenants: int = TENANTS_LOOKED_AT, lanes: int = LANES_L
         on=ON.format(table=queue.table, lanes=", ".join(f"'{lane}'" for lane in GOES_ON))
         if queue.name == "jobs"
         else "",
+        found=(NAMED if named else ROUND).format(table=queue.table),
         table=queue.table,
         tenants=int(tenants),
         lanes=int(lanes),

@@ -73,7 +73,7 @@ def test_a_listener_hears_again_after_redis_was_away(valkey):
     names = []
 
     async def listen():
-        await asyncio.wait_for(hints.listen(names.append), 20)
+        await asyncio.wait_for(hints.listen(lambda hint: names.append(hint.queue)), 20)
 
     listener = threading.Thread(target=lambda: suppressed(listen()), daemon=True)
     listener.start()
@@ -85,7 +85,7 @@ def test_a_listener_hears_again_after_redis_was_away(valkey):
 
 def test_a_listener_ends_when_it_is_told_to_also_while_it_connects():
     async def told(after: float) -> bool:
-        listener = asyncio.create_task(hints.listen(lambda name: None))
+        listener = asyncio.create_task(hints.listen(lambda hint: None))
         await asyncio.sleep(after)
         listener.cancel()
         done, _ = await asyncio.wait({listener}, timeout=3)

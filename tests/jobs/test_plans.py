@@ -139,6 +139,7 @@ def took(engine, served, lanes: list[tuple[int, str]]) -> list[dict]:
 
 
 PICKED = {"drainer": 1, "cursor": 9_000_100, "cursor_tenants": [], "cursor_lanes": []}
+NAMED = {"drainer": 1, "named": [9_000_100, 9_000_300], "cursor_tenants": [], "cursor_lanes": []}
 
 
 @pytest.mark.parametrize("name", ["parcels", "telegrams"])
@@ -161,6 +162,7 @@ def test_claiming_deliveries_scans_neither_them_nor_what_they_carry(engine, deli
     """A lane's health, its next work's destination, event, payload and endpoint: all by key."""
     served = queue("deliveries")
     assert not scanned(plan(engine, sql.pick(served), PICKED))
+    assert not scanned(plan(engine, sql.pick(served, named=True), NAMED))
     nodes = took(engine, served, [(9_000_000 + n, f"crowd:{n}") for n in range(64)])
     assert not scanned(nodes)
     used = {node.get("Index Name") for node in nodes}
@@ -203,6 +205,8 @@ def test_a_claim_is_as_cheap_when_the_statistics_say_that_nothing_waits(engine, 
     served = queue("deliveries")
     cursor = PICKED | {"drainer": engine.drainer()}
     assert visited(engine, sql.pick(served), cursor) < 64 * 10
+    named = NAMED | {"drainer": cursor["drainer"]}
+    assert 2 <= visited(engine, sql.pick(served, named=True), named) < 2 * 10
     values = {
         "drainer": cursor["drainer"],
         "slots": 64,

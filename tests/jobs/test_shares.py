@@ -9,7 +9,7 @@ import pytest
 
 from config.ids import uuid7
 from jobs.engine import claim as claiming
-from jobs.engine import drainer as loop
+from jobs.engine import serving as resting
 from jobs.engine.claim import Taken
 from jobs.engine.serving import Round, Serving
 from jobs.models import Lane
@@ -131,7 +131,7 @@ def claims_made(monkeypatch):
         made.append(await claiming.claim(*args, **values))
         return made[-1]
 
-    monkeypatch.setattr(loop, "claim", counted)
+    monkeypatch.setattr(resting, "claim", counted)
     return made
 
 

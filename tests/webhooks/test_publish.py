@@ -39,7 +39,7 @@ class Undone(Exception):
 
 def test_a_deed_that_is_rolled_back_publishes_nothing(tenant, operator, monkeypatch):
     hinted = []
-    monkeypatch.setattr(hints, "send", hinted.append)
+    monkeypatch.setattr(hints, "send", lambda *said: hinted.append(said))
     listen(tenant.ref)
 
     def deed():
@@ -87,14 +87,14 @@ def test_without_a_key_each_call_is_an_event(tenant, operator):
 
 def test_it_hints_after_the_commit_and_only_when_somebody_listens(tenant, monkeypatch):
     hinted = []
-    monkeypatch.setattr(hints, "send", hinted.append)
+    monkeypatch.setattr(hints, "send", lambda *said: hinted.append(said))
     publish_in(tenant)
     assert hinted == []
     listen(tenant.ref)
     with tenant_context(tenant.ref), transaction.atomic():
         publish(tenant_id=tenant.pk, type="a.b", payload={})
         assert hinted == []
-    assert hinted == ["deliveries"]
+    assert hinted == [("deliveries", tenant.pk)]
 
 
 def test_it_is_one_statement(tenant):
