@@ -118,8 +118,7 @@ class Template(TenantOwned):
     name = models.CharField(max_length=100)
     text = models.TextField()
     header = models.TextField(blank=True, default="", db_default="")
-    # [{"index": among all its buttons, "url": …}]: those that open a URL.
-    buttons = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+    buttons = models.JSONField(default=list, db_default=Value([], models.JSONField()))  # With URLs.
     # What the provider knows it by, where it must have been approved there.
     external_name = models.CharField(max_length=512, blank=True, default="")
     language = models.CharField(max_length=15, default="en")
@@ -178,8 +177,8 @@ class Campaign(TenantOwned):
     generator = models.CharField(max_length=40, default="template")  # Of SLIPWAY["GENERATORS"].
     # Variable → {"field": …, "default": …} or {"value": …} (campaigns.variables).
     variables = models.JSONField(default=dict)
-    # {"text", "external_name", "language"}, and {"header", "buttons"} as a template's if there are
-    # any: what the generator made of the brief.
+    # What the generator made of the brief: {"text", "external_name", "language", perhaps "header"
+    # and "buttons"}.
     content = models.JSONField(null=True)
     # ---- When ----
     scheduled_at = models.DateTimeField(null=True)

@@ -1,14 +1,16 @@
 """Headers and URL buttons with variables: declared by a template, asked for, and sent apart."""
 
 import json
+from importlib import import_module
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from campaigns import parts
 from campaigns.errors import InvalidTest
-from campaigns.models import Campaign, Skip
+from campaigns.models import Campaign, Skip, Template
 from campaigns.parts import Parts
 from campaigns.providers import Account, Outgoing, http, whatsapp_cloud
 from campaigns.templates import PARTS
@@ -294,3 +296,37 @@ def test_the_sandbox_takes_them_and_writes_them_down(post):
     send(mailing, lambda: mailing.all_are("succeeded"))
     (line,) = post.sandbox.lines(mailing.account.sender)
     assert (line["header"], line["buttons"]) == ({"order": "7"}, {"1": "x%20y"})
+
+
+# ---- What was kept before the parts had columns ----
+
+MARKED = (
+    "{% header %}Order {{ order }}\n{% body %}Hello {{ name }},\n{% on its way.\n"
+    "{% button 1 %}https://shop.example/orders/{{ code }}"
+)
+APART = {
+    "text": "Hello {{ name }},\n{% on its way.",
+    "header": "Order {{ order }}",
+    "buttons": [{"index": 1, "url": "https://shop.example/orders/{{ code }}"}],
+}
+
+
+def test_a_migration_takes_apart_what_was_kept_as_one_text(workshop):
+    migration = import_module("campaigns.migrations.0005_template_parts")
+    with tenant_context(workshop.tenant):
+        template = Template.objects.create(name="old", text=MARKED)
+        plain = Template.objects.create(name="plain", text="{% header %} is no mark alone")
+    campaign = workshop.create()
+    frozen = {"text": MARKED, "external_name": "", "language": "en"}
+    owned = Campaign.objects.using("owner").filter(pk=campaign.pk)
+    owned.update(
+        content=frozen, brief={"template": frozen}, follow_up={"template": frozen, "after": 1}
+    )
+    migration.take_apart(None, SimpleNamespace(connection=connections["owner"]))
+    now, told = owned.get(), {"external_name": "", "language": "en"}
+    assert now.content == APART | told
+    assert now.brief == {"template": APART | told}
+    assert now.follow_up == {"template": APART | told, "after": 1}
+    kept = Template.objects.using("owner").in_bulk([template.pk, plain.pk])
+    assert kept[template.pk].parts.as_json() == APART
+    assert kept[plain.pk].parts == Parts("{% header %} is no mark alone")

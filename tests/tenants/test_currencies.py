@@ -1,10 +1,14 @@
 """Which codes are currencies', where somebody says one."""
 
+from importlib import import_module
+
 import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import connections
 
 from tenants.currencies import ACTIVE, flaw
+from tenants.models import Tenant
 
 
 @pytest.mark.parametrize("code", ["EUR", "USD", "JPY", "CHF", "INR", "XAF", "XOF", "XPF", "XCD"])
@@ -62,3 +66,14 @@ def test_a_setting_that_is_none_fails_a_check_that_says_what_one_is(settings, sa
     told = str(failed.value)
     assert f'SLIPWAY["CUSTOMERS"]["currency"] is {said!r}.' in told
     assert "such as EUR" in told
+
+
+def test_a_migration_takes_a_currency_out_of_the_limits(tenant):
+    migration = import_module("tenants.migrations.0008_currency")
+    row = Tenant.objects.using("owner").filter(pk=tenant.pk)
+    row.update(limits={"currency": "CHF", "endpoints": 3}, currency="")
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(migration.MOVE)
+        assert row.values_list("currency", "limits").get() == ("CHF", {"endpoints": 3})
+        cursor.execute(migration.MOVE_BACK)
+    assert row.get().limits == {"currency": "CHF", "endpoints": 3}
