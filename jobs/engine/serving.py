@@ -175,7 +175,7 @@ class Serving:
 
     def answered(self, named: Collection[int], taken: Taken) -> None:
         """Count a claim in that was for these alone."""
-        if taken.claims or not taken.exhausted:
+        if taken.claims:
             return
         if len(self.barren) > MOST_BARREN:
             self.barren.clear()

@@ -1,6 +1,7 @@
 """Hints that name tenants: a claim for these alone, whatever others have waiting."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -83,12 +84,13 @@ def test_who_has_much_in_progress_waits_for_the_round():
     assert serving.whole
 
 
-def test_who_was_named_in_vain_waits_for_the_round_for_a_moment(monkeypatch):
+@pytest.mark.parametrize("exhausted", [True, False])  # False: it has more lanes that are shut.
+def test_who_was_named_in_vain_waits_for_the_round_for_a_moment(monkeypatch, exhausted):
     serving = Serving(queue("parcels"))
     serving.hear({1})
     assert (serving.named, serving.whole) == ({1}, False)
     serving.named.clear()
-    serving.answered({1}, NOTHING)
+    serving.answered({1}, replace(NOTHING, exhausted=exhausted))
     serving.hear({1})
     assert (serving.named, serving.whole) == (set(), True)
     later = time.monotonic() + 1
