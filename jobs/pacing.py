@@ -9,7 +9,7 @@ After Netflix's concurrency limits and TCP Vegas; docs/decisions/0017 says what 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
@@ -25,6 +25,9 @@ FEW = 10  # Tries that say little about latency.
 
 LITTLE, SPARE = 1.5, 4  # Times what Little's law asks for (rate by latency), and so many more;
 CYCLE = 0.1  # to the latency comes the time from one claim to the next.
+
+SPACED = 1.5  # Times a window in the time that its works take may start: evenly, not all at once.
+TOGETHER, BUNCH = 10, 0.05  # So many, or so many seconds' worth, may start together all the same.
 
 BATCH, BATCH_SECONDS = 30, 300.0
 FILLING = 0.1  # Seconds in which a batch may still be filled.
@@ -105,6 +108,45 @@ class Window:
 
 
 @dataclass(slots=True)
+class Spacing:
+    """How many may start together. Without a rate, any number.
+
+    Works that begin together end together at a place that takes the same time for each, and so do
+    those that follow them: a window goes round in bursts, which everybody else waits behind.
+    After TCP's pacing (Aggarwal, Savage, Anderson: Understanding the Performance of TCP Pacing).
+    """
+
+    rate: float | None = None  # A second.
+    tokens: float = TOGETHER
+    refilled_at: float = 0.0
+
+    def room(self, now: float) -> float:
+        """How many may start now."""
+        self._refill(now)
+        return math.inf if self.rate is None else math.floor(self.tokens + 1e-9)
+
+    def wait(self, now: float, most: float) -> float:
+        """Seconds until as many may start as are worth a claim, or the `most` that would."""
+        self._refill(now)
+        if self.rate is None:
+            return 0.0
+        return max(0.0, (max(1.0, min(TOGETHER / 2, most)) - self.tokens) / self.rate)
+
+    def began(self, now: float, n: int) -> None:
+        """Count starts."""
+        self._refill(now)
+        self.tokens = max(0.0, self.tokens - n)
+
+    def _refill(self, now: float) -> None:
+        if self.rate is None:
+            self.tokens = TOGETHER
+        elif now > self.refilled_at:
+            gained = self.rate * (now - self.refilled_at)
+            self.tokens = min(max(TOGETHER, self.rate * BUNCH), self.tokens + gained)
+        self.refilled_at = max(now, self.refilled_at)
+
+
+@dataclass(slots=True)
 class Adaptive:
     """One place: its window, its pacer, and what is under way there."""
 
@@ -113,6 +155,8 @@ class Adaptive:
     pacer: Pacer
     in_flight: int = 0
     latency: float | None = None  # Seconds, smoothed.
+    turn: float | None = None  # As above, the lost ones included: their places are taken, too.
+    spacing: Spacing = field(default_factory=Spacing)
 
     @property
     def limit(self) -> float:
@@ -125,18 +169,22 @@ class Adaptive:
 
     def room(self, now: float) -> float:
         """How many may start now; perhaps infinitely many."""
-        return max(0, min(self.limit - self.in_flight, self.pacer.room(now)))
+        left = self.limit - self.in_flight
+        return max(0, min(left, self.pacer.room(now), self.spacing.room(now)))
 
     def wait(self, now: float) -> float | None:
         """Seconds until some may start; None: not before one has ended."""
         left = self.limit - self.in_flight
-        return None if left <= 0 else self.pacer.wait(now, left)
+        if left <= 0:
+            return None
+        return max(self.pacer.wait(now, left), self.spacing.wait(now, left))
 
     def began(self, now: float, n: int = 1) -> None:
         """Count starts."""
         self.in_flight += n
         self.window.peak = max(self.window.peak, self.in_flight)
         self.pacer.began(now, n)
+        self.spacing.began(now, n)
 
     def ended(self, now: float, latency: float, sign: Sign) -> None:
         """Learn from one end, `latency` seconds after its start."""
@@ -145,11 +193,19 @@ class Adaptive:
         else:
             self.window.ended(latency, sign, rate=self.pacer.rate)
             self.window.peak = max(self.window.peak, self.in_flight)
+            self.turn = _smoothed(self.turn, latency)
         if sign is Sign.ANSWERED:
-            known = latency if self.latency is None else self.latency
-            self.latency = known + 0.05 * (latency - known)
+            self.latency = _smoothed(self.latency, latency)
             self.pacer.answered(now)
         self.in_flight -= 1
+        self.spacing.rate = self._evenly()
+
+    def _evenly(self) -> float | None:
+        """A window that has found its size starts evenly; one that looks for it must not wait."""
+        growing = self.window.slow_start and not math.isinf(self.window.size)
+        if growing or self.turn is None or math.isinf(self.limit):
+            return None
+        return SPACED * self.limit / max(self.turn, 1e-3)
 
     def throttled(self, now: float, after: float, *, pace: bool = True) -> None:
         """Wait, as a work was told to; with `pace`, learn that it was sent to too fast."""
@@ -248,6 +304,10 @@ def control(
     place = Adaptive(declared, Window(size), pacer)
     place.declare(declared, drainers)
     return place
+
+
+def _smoothed(known: float | None, latest: float) -> float:
+    return latest if known is None else known + 0.05 * (latest - known)
 
 
 def _share(rate: float | None, drainers: int) -> float | None:

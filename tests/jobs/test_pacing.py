@@ -230,6 +230,35 @@ def test_a_provider_that_takes_less_from_now_on_is_not_asked_for_more_again_and_
     assert made.share_refused <= 0.03
 
 
+def test_what_began_together_does_not_go_round_together_for_ever():
+    """Everybody else waits behind a burst; and one that takes the same time for each keeps it."""
+    steady = Provider(None, None, 2.0, 0.0)
+    made = run(place(1000.0, max_in_flight=1000), steady, seconds=30, late=0.02)
+    tenths = [0] * 300
+    for at in made.starts:
+        tenths[int(at * 10)] += 1
+    assert made.rate(10, 30) >= 0.99 * 500
+    assert max(tenths[100:]) <= 2 * 50  # 225 when all that have room may start.
+
+
+def test_a_window_that_looks_for_its_size_waits_for_nothing():
+    one = place()
+    one.began(0.0, 10)
+    for _ in range(10):
+        one.ended(2.0, 2.0, Sign.ANSWERED)
+    assert one.room(2.0) == 20
+
+
+def test_few_may_always_start_together():
+    one = place(1000.0, max_in_flight=3)
+    for turn in range(20):
+        one.began(turn, 3)
+        assert one.room(turn) == 0
+        for _ in range(3):
+            one.ended(turn + 0.5, 0.5, Sign.ANSWERED)
+        assert one.room(turn + 0.5) == 3
+
+
 # ---- One by one ----
 
 
