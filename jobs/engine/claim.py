@@ -23,6 +23,7 @@ from psycopg import AsyncConnection
 from jobs import columns
 from jobs.engine import sql
 from jobs.engine.rooms import Place, Rooms, Said, place_of
+from jobs.engine.transaction import Transaction
 from jobs.pacing import Learnt
 from jobs.registry import Queue
 from jobs.steps import Claim
@@ -116,14 +117,14 @@ async def claim(
     a paced queue, without which only what its places' rows say is kept to.
     """
     clock, began_at, reach = time.monotonic(), cursor.tenant, cursor.reach(slots)
-    async with connection.transaction():
-        looked = await _pick(connection, queue, drainer, cursor, reach, named)
+    async with Transaction(connection) as transaction:
+        looked = await _pick(transaction, queue, drainer, cursor, reach, named)
         cut = _advance(cursor, looked, reach)
         free = [one for one in looked if one.mine and one.key and not one.wait]
         waiting: set[Place] = set()
         if rooms is not None:
             free, waiting = _with_room(free, rooms)
-        rows = await _take(connection, queue, free, drainer, slots, under_way, rooms)
+        rows = await _take(transaction, queue, free, drainer, slots, under_way, rooms)
     claims = [_claim(queue, row) for row in rows]
     served = Counter((claim.tenant_id, claim.lane) for claim in claims)
     ended, after = cursor.tenant == 0, _after(looked, served)
@@ -145,12 +146,13 @@ async def claim_undo(
     connection: AsyncConnection[Any], queue: Queue, *, drainer: int, slots: int
 ) -> list[Claim]:
     """Take up to `slots` works that are to be undone."""
-    rows = await _rows(connection, sql.take_undo(queue), {"drainer": drainer, "slots": slots})
-    return [_claim(queue, row) for row in rows]
+    values = {"drainer": drainer, "slots": slots}
+    cursor = await connection.execute(sql.take_undo(queue), values, prepare=True)
+    return [_claim(queue, row) for row in await cursor.fetchall()]
 
 
 async def _pick(
-    connection: AsyncConnection[Any],
+    transaction: Transaction,
     queue: Queue,
     drainer: int,
     cursor: Cursor,
@@ -165,8 +167,7 @@ async def _pick(
     }
     values |= {"named": list(named)} if named else {"cursor": cursor.tenant}
     statement = sql.pick(queue, tenants=tenants, lanes=lanes, named=bool(named))
-    rows = await _rows(connection, statement, values)
-    return [Looked(*row) for row in rows]
+    return [Looked(*row) for row in await transaction.rows(statement, values)]
 
 
 def _with_room(lanes: Sequence[Looked], rooms: Rooms) -> tuple[list[Looked], set[Place]]:
@@ -187,7 +188,7 @@ def _opens(claims: Sequence[Claim], rooms: Rooms | None) -> bool:
 
 
 async def _take(
-    connection: AsyncConnection[Any],
+    transaction: Transaction,
     queue: Queue,
     lanes: Sequence[Looked],
     drainer: int,
@@ -210,7 +211,7 @@ async def _take(
         values |= {"destinations": list(away), "under_way": list(away.values())}
     else:
         values |= _rooms(lanes, rooms, slots)
-    return await _rows(connection, sql.take(queue, paced=paced), values)
+    return await transaction.rows(sql.take(queue, paced=paced), values, last=True)
 
 
 def _rooms(lanes: Sequence[Looked], rooms: Rooms | None, slots: int) -> dict[str, Any]:
@@ -226,13 +227,6 @@ def _rooms(lanes: Sequence[Looked], rooms: Rooms | None, slots: int) -> dict[str
         "rooms": [said[one.place][0] for one in lanes],
         "mosts": [said[one.place][1] for one in lanes],
     }
-
-
-async def _rows(
-    connection: AsyncConnection[Any], statement: str, values: dict[str, Any]
-) -> list[Any]:
-    cursor = await connection.execute(statement, values, prepare=True)
-    return list(await cursor.fetchall())
 
 
 def _advance(cursor: Cursor, looked: Sequence[Looked], reach: tuple[int, int]) -> bool:

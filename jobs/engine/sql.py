@@ -5,6 +5,8 @@ most of the time of a small claim. So a queue has few of them, and what differs 
 is a parameter. tests/jobs/test_plans.py looks at the plans.
 """
 
+from functools import lru_cache
+
 from jobs import columns
 from jobs.registry import Queue
 
@@ -278,6 +280,7 @@ from taken left join tenants_tenant t on t.id = taken.tenant_id {carried}
 """
 
 
+@lru_cache(maxsize=256)
 def pick(
     queue: Queue,
     *,
@@ -324,6 +327,11 @@ def tenants_for(slots: int) -> int:
 
 def take(queue: Queue, *, paced: bool) -> str:
     """TAKE for a queue; `paced`: some of the lanes have a rate."""
+    return _taken(queue, paced) + _claimed(queue)
+
+
+@lru_cache(maxsize=64)
+def _taken(queue: Queue, paced: bool) -> str:
     ordered = queue.model.ordered
     known = queue.pace is not None or queue.destination_slots
     destination = f'"{queue.model.destination}"' if known else "null::text"
@@ -343,7 +351,7 @@ def take(queue: Queue, *, paced: bool) -> str:
         else "",
         destination=destination,
         **_of_destinations(queue),
-    ) + _claimed(queue)
+    )
 
 
 def _of_destinations(queue: Queue) -> dict[str, str]:

@@ -7,6 +7,7 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from psycopg import AsyncClientCursor
 
 from jobs import restoring
 from jobs.engine import gate
@@ -371,21 +372,17 @@ def test_jobs_are_simply_done_again(gated):
     assert fresh(job).state == State.PENDING
 
 
-def test_looking_is_one_connection_s_and_not_each_claim_s(gated):
-    """The claim is two statements, as before: the gate is a condition in the first of them."""
-    seen: list[str] = []
+def test_looking_is_one_connection_s_and_not_each_claim_s(gated, monkeypatch):
+    """A claim is two messages to the server: the gate is a condition in the first of them."""
+    me, seen, execute = gated.drainer(), [], AsyncClientCursor.execute
 
-    class Listening:
-        def __init__(self, connection):
-            self._connection = connection
-
-        def transaction(self):
-            return self._connection.transaction()
-
-        async def execute(self, statement, *args, **kwargs):
-            seen.append(statement)
-            return await self._connection.execute(statement, *args, **kwargs)
+    def listening(cursor, query, *args):
+        seen.append(query)
+        return execute(cursor, query, *args)
 
     gated.add()
-    assert gated.claim(drainer=gated.drainer(), connection=Listening(gated.connection))
+    gated.claim(drainer=me)  # Which prepares.
+    gated.add()
+    monkeypatch.setattr(AsyncClientCursor, "execute", listening)
+    assert gated.claim(drainer=me)
     assert len(seen) == 2
