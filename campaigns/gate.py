@@ -125,8 +125,6 @@ async def _answer(gate: _Gate, tenant: TenantRef) -> None:
     try:
         while gate.asked[tenant]:
             async with gate.room:
-                # Whoever waited for the room gathered others, and else the loop's next turn does.
-                await asyncio.sleep(0)
                 batch, gate.asked[tenant] = gate.asked[tenant][:MOST], gate.asked[tenant][MOST:]
                 await _answer_batch(tenant, batch)
     finally:

@@ -27,6 +27,7 @@ from jobs.engine.settler import Settler
 from jobs.engine.threads import Threads
 from jobs.engine.trying import Try
 from jobs.engine.verdict import Settlement
+from jobs.engine.waiting import happens
 from jobs.hints import MOST_NAMED, Hint, listen
 from jobs.outcomes import Outcome, Withdrawn
 from jobs.registry import Queue, queues
@@ -199,12 +200,8 @@ class Drainer:
             await self._sleep(self._look_at)
 
     async def _sleep(self, until: float) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), max(0.0, until - time.monotonic()))
-        except TimeoutError:
-            pass
-        else:
-            self._wake.clear()
+        await happens(self._wake, within=max(0.0, until - time.monotonic()))
+        self._wake.clear()
 
     async def _look(self) -> None:
         served = list(self.queues.values())
@@ -249,17 +246,21 @@ class Drainer:
 
     async def _claim_wanted(self) -> None:
         wanted, self._wanted = self._wanted, set()
+        await self._claim_named()
         for name, serving in self._serving.items():
-            if name in wanted and not self._stop_asked:
-                if serving.named:
-                    await self._claim_named(serving)
-                if serving.whole:
-                    claims = Round(serving)
-                    await self._claim_from(serving, claims)
-                    claims.close()
+            if name in wanted and serving.whole and not self._stop_asked:
+                claims = Round(serving)
+                await self._claim_from(serving, claims)
+                claims.close()
 
-    async def _claim_named(self, serving: Serving) -> None:
-        """Claim for those whom a hint named; what that leaves is left to the round."""
+    async def _claim_named(self) -> None:
+        """Claim for those whom hints named, of all queues: they wait for no round's end."""
+        for serving in self._serving.values():
+            if serving.named and not self._stop_asked:
+                await self._claim_for_named(serving)
+
+    async def _claim_for_named(self, serving: Serving) -> None:
+        """What this claim leaves is left to the round."""
         named, serving.named = sorted(serving.named), set()
         if len(named) > MOST_NAMED or serving.free <= 0 or not serving.is_known:
             serving.whole = True
@@ -287,6 +288,7 @@ class Drainer:
             taken = await self._link.run(partial(serving.claim, drainer=self.id))
             self._start(serving, taken.claims)
             over = claims.claimed(taken)
+            await self._claim_named()
             if (after := serving.opens_after(taken)) is not None:
                 # Lanes that open one after the other are served a few at a time.
                 self._later(min(max(after, PACE), LONGEST_WAIT), serving)

@@ -9,6 +9,7 @@ import structlog
 from jobs.engine.link import Link
 from jobs.engine.settle import Held, settle
 from jobs.engine.verdict import Settlement
+from jobs.engine.waiting import happens
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,8 @@ class Settler:
         """Have it written soon."""
         self._waiting.append(settlement)
         self._quiet.clear()
-        self._arrived.set()
+        if len(self._waiting) == 1 or self._enough():
+            self._arrived.set()
 
     async def flushed(self) -> None:
         """Wait until everything is written."""
@@ -52,22 +54,20 @@ class Settler:
         """Write, for ever. Never gives up a settlement: while the database is away they wait."""
         flushed_at = 0.0
         while True:
-            await self._arrived.wait()
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
             await self._gather(flushed_at + GATHER)
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             flushed_at = time.monotonic()
             await self._write(batch)
             if not self._waiting:
-                self._arrived.clear()
                 self._quiet.set()
 
     async def _gather(self, until: float) -> None:
         while not self._enough() and (left := until - time.monotonic()) > 0:
             self._arrived.clear()
-            try:
-                await asyncio.wait_for(self._arrived.wait(), left)
-            except TimeoutError:
-                return
+            await happens(self._arrived, within=left)
 
     def _enough(self) -> bool:
         return len(self._waiting) >= min(MOST, max(1, self._running()))

@@ -77,6 +77,24 @@ def test_a_claim_for_named_tenants_takes_nothing_of_others(engine):
     assert fresh(other[0]).state == "pending"
 
 
+def test_who_is_named_does_not_wait_for_the_end_of_a_round(engine, monkeypatch):
+    """A round of many claims, with a hint in the first of them."""
+    other, tenant = engine.add(Parcel)[0], engine.tenant()
+    for lane in range(30):
+        engine.add(Parcel, tenant=tenant, lane=f"lane:{lane}")
+    claims, claim = [], Serving.claim
+
+    async def hinted(serving, *args, named=(), **kwargs):
+        claims.append(list(named))
+        if len(claims) == 1:
+            serving.hear({other.tenant_id})
+        return await claim(serving, *args, named=named, **kwargs)
+
+    monkeypatch.setattr(Serving, "claim", hinted)
+    drain(lambda *_: len(claims) >= 4, name="parcels", slots=64)
+    assert claims[:4] == [[], [other.tenant_id], [], []]
+
+
 def test_who_has_much_in_progress_waits_for_the_round():
     serving = Serving(queue("parcels"))
     serving.of_tenants[1] = FEW
