@@ -18,7 +18,8 @@ from jobs.pacer import Pacer
 SLOW = 1.5  # Times the quickest window's mean latency: the place is getting crowded;
 NOISE = 0.05  # but for so many seconds, which this machine may have taken itself.
 LEAST_CUT, LOSS_CUT = 0.6, 0.7
-LOSSY = 0.1  # Of the tries of one window that may be lost without its being cut.
+LOSSY = 0.1  # Of the tries of one window that may be lost without its being cut,
+CHANCE = 2.0  # and so many standard deviations more: where one in ten is lost, more are by chance.
 SLOW_START = 2.0  # Times, for each window that ends as quickly as the first.
 DRIFT = 1.002  # A window: the quickest one is believed a little less each time.
 FEW = 10  # Tries that say little about latency.
@@ -72,9 +73,16 @@ class Window:
     answered: int = 0
     lost: int = 0
     peak: int = 0  # and how many were under way at most.
+    cut_at: float = -math.inf
 
-    def ended(self, latency: float, sign: Sign, *, rate: float | None) -> None:
-        """Count one end in, of works that start at `rate` a second; None: at none that is known."""
+    def ended(self, now: float, latency: float, sign: Sign, *, rate: float | None) -> None:
+        """Count one end in, of works that start at `rate` a second; None: at none that is known.
+
+        What began before the last cut says nothing of the window since: what is lost takes longer
+        to be known than what is answered, and would cut it again and again.
+        """
+        if now - latency < self.cut_at:
+            return
         if sign is Sign.LOST:
             self.lost += 1
         else:
@@ -82,25 +90,33 @@ class Window:
             self.answered += 1
         whole = self.peak if math.isinf(self.size) else self.size
         if self.answered + self.lost >= max(FEW, whole):
-            self._evaluate(rate or 0.0)
+            self._evaluate(now, rate or 0.0)
 
-    def _evaluate(self, rate: float) -> None:
+    def _evaluate(self, now: float, rate: float) -> None:
         used = min(self.size, self.peak)
         mean = self.seconds / self.answered if self.answered else None
         if mean is not None:
             self.least = mean if self.least is None else min(mean, self.least * DRIFT)
-        if self.lost > LOSSY * (self.answered + self.lost):
-            self.size, self.slow_start = max(1.0, used * LOSS_CUT), False
+        if self._is_lossy:
+            self._cut(now, used * LOSS_CUT)
         elif mean is None or self.least is None:
             pass
         elif mean > SLOW * self.least + NOISE and self.peak >= self._known / 2:
             cut = max(LEAST_CUT, (SLOW * self.least + NOISE) / mean)
             needed = rate * (self.least + CYCLE)  # By Little's law, at a place that is not crowded.
-            self.size, self.slow_start = max(1.0, needed, used * cut), False
+            self._cut(now, max(needed, used * cut))
         elif self.peak >= 0.7 * self.size:
             grown = self.size * SLOW_START if self.slow_start else self.size + math.sqrt(self.size)
             self.size = max(self.size + 1, grown)
         self.seconds, self.answered, self.lost, self.peak = 0.0, 0, 0, 0
+
+    def _cut(self, now: float, size: float) -> None:
+        self.size, self.slow_start, self.cut_at = max(1.0, size), False, now
+
+    @property
+    def _is_lossy(self) -> bool:
+        borne = LOSSY * (self.answered + self.lost)
+        return self.lost > borne + CHANCE * math.sqrt(borne * (1 - LOSSY))
 
     @property
     def _known(self) -> float:
@@ -191,7 +207,7 @@ class Adaptive:
         if sign is Sign.NOTHING:
             self.pacer.unasked(now)
         else:
-            self.window.ended(latency, sign, rate=self.pacer.rate)
+            self.window.ended(now, latency, sign, rate=self.pacer.rate)
             self.window.peak = max(self.window.peak, self.in_flight)
             self.turn = _smoothed(self.turn, latency)
         if sign is Sign.ANSWERED:

@@ -199,6 +199,42 @@ def test_one_work_in_ten_that_hangs_leaves_the_others_their_window():
     assert made.rate(30, 60) >= 50
 
 
+@pytest.mark.parametrize("rate", [None, 1000.0])
+def test_one_work_in_ten_that_is_never_answered_does_not_end_in_a_crawl(rate):
+    """It did, at three a second: what was lost before a cut, and chance, cut it again and again."""
+    one = place(rate, max_in_flight=1000)
+    made = run(one, Provider(None, 500, 2.0, 0.25, hang=0.1), seconds=120, late=0.02)
+    assert made.rate(20, 60) >= 0.8 * 242
+    assert made.rate(60, 120) >= 0.8 * 242
+
+
+def test_what_began_before_a_cut_does_not_cut_again():
+    one = place()
+    one.window.size = 20.0
+    one.began(0.0, 20)
+    for _ in range(20):
+        one.ended(5.0, 5.0, Sign.LOST)
+    assert one.window.size == 14
+    one.began(5.0, 14)
+    for _ in range(14):
+        one.ended(6.0, 6.0, Sign.LOST)  # These began before it, too.
+    assert one.window.size == 14
+    one.began(6.0, 14)
+    for _ in range(14):
+        one.ended(11.0, 5.0, Sign.LOST)
+    assert one.window.size < 10
+
+
+@pytest.mark.parametrize(("lost", "cut"), [(15, False), (18, True)])
+def test_a_window_is_cut_when_more_are_lost_than_one_in_ten_and_chance(lost, cut):
+    one = place()
+    one.window.size, one.window.slow_start = 100.0, False
+    one.began(0.0, 100)
+    for nth in range(100):
+        one.ended(1.0, 1.0, Sign.LOST if nth < lost else Sign.ANSWERED)
+    assert (one.window.size < 100) is cut
+
+
 def test_a_provider_that_answers_nothing_is_asked_little():
     made = run(place(), Provider(None, None, 0.3, 0.25, hang=1.0), seconds=120)
     assert made.in_flight[-1] <= 3
