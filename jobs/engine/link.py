@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import select
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg.abc import PQGen
+from psycopg.waiting import Ready, Wait
 
 from tenants.postgres.connections import conninfo
 
@@ -46,6 +49,39 @@ SETTINGS = {
     "random_page_cost": "1.1",
     "jit": "off",
 }
+
+
+AT_ONCE = 16  # Reads of 16 KB in one turn of the loop.
+
+
+class Connection(AsyncConnection[Any]):
+    """Takes in all that has arrived, in one turn of the loop.
+
+    libpq reads 16 KB at a time, and psycopg waits for the loop's turn after each. A claim of two
+    hundred works is some 400 KB: in a busy drainer it waited longer than Postgres took.
+    """
+
+    async def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        return await super().wait(_at_once(gen, self.pgconn.socket), *args, **kwargs)
+
+
+def _at_once(gen: PQGen[T], socket: int) -> PQGen[T]:
+    """The same generator, which is told without a wait that there is more to read."""
+    arrived = select.poll()
+    arrived.register(socket, select.POLLIN)
+    reads = AT_ONCE  # The first answer is waited for.
+    try:
+        wanted = next(gen)
+        while True:
+            if wanted == Wait.R and reads < AT_ONCE and arrived.poll(0):
+                reads += 1
+                wanted = gen.send(Ready.R)
+            else:
+                reads = 0
+                wanted = gen.send((yield wanted))
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def parameters(purpose: str) -> dict[str, Any]:
@@ -91,7 +127,7 @@ class Link:
 
     async def _open(self) -> AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await AsyncConnection.connect(**parameters(self.purpose))
+            self._connection = await Connection.connect(**parameters(self.purpose))
             self.reconnected = True
             if self._opened is not None:
                 await self._look_first(self._opened)
