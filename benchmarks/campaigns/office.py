@@ -47,8 +47,15 @@ insert into campaigns_message (id, tenant_id, lane, campaign_id, account_key, cu
   params, max_attempts)
 select uuidv7(), c.tenant_id, 'campaign:' || %(campaign)s, %(campaign)s, 'account:' || %(account)s,
   c.id, c.phone, jsonb_build_object('name', c.name), 4
-from pool.customers_customer c where c.tenant_id = %(tenant)s order by c.id limit %(count)s
+from pool.customers_customer c where c.tenant_id = %(tenant)s and not exists (
+  select from campaigns_message m where m.tenant_id = c.tenant_id
+  and m.campaign_id = %(campaign)s and m.phone = c.phone)
+order by c.id limit %(count)s
 returning id
+"""
+HOLD = """
+insert into jobs_lane (tenant_id, key, paused_until) values (%s, %s, %s)
+on conflict (tenant_id, key) do update set paused_until = excluded.paused_until
 """
 DONE = "select count(*) from campaigns_message where campaign_id = %s and finished_at is not null"
 LASTED = """
@@ -153,7 +160,7 @@ class Account:
         return made
 
     def add(self, campaign: UUID, messages: int) -> list[UUID]:
-        """Messages of a campaign, in one transaction, with the hint that follows it."""
+        """Messages of a campaign to more customers, in one transaction, and the hint after it."""
         from jobs import hints
 
         values = {"campaign": campaign, "tenant": self.tenant, "account": self.id}
@@ -162,6 +169,14 @@ class Account:
             raise RuntimeError(f"The tenant has {len(rows)} customers, not {messages}.")
         hints.send("messages", self.tenant)
         return [row[0] for row in rows]
+
+    def hold(self, campaign: UUID, held: bool) -> None:
+        """Have a campaign's messages wait, or go on."""
+        from jobs import hints
+
+        until = "2100-01-01" if held else None
+        self.office.superuser.execute(HOLD, [self.tenant, f"campaign:{campaign}", until])
+        hints.send("messages")
 
     def ledger(self) -> dict[str, Any]:
         found: dict[str, Any] = self.office.ask("GET", f"/control/ledger?sender={self.sender}")
