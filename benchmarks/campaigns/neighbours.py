@@ -22,8 +22,8 @@ from benchmarks.table import Budget, Row, median_ratio, ms, percentile
 SMALL = 19
 GAP = 0.05  # Seconds between the messages of the small.
 HELD = 3.0  # Seconds from holding the neighbour until its answers have come;
-FLOWING = 4.0  # and from letting it go on until its window is full again.
-PATIENCE = 60.0  # Seconds for the last arrival.
+FLOWING = 500  # Messages of it that are accepted until its window is full again.
+PATIENCE = 60.0  # Seconds for the last arrival, and for these.
 SOONEST = 0.0001  # Seconds: an arrival may overtake the end of the commit.
 BUDGET = Budget(most=1.5)
 
@@ -37,20 +37,18 @@ def measure(stack: Stack, size: Size) -> Iterator[Row]:
         with place.drainer():
             _delays(place, senders)  # Warms up.
             campaign = flood.campaign(size.flood)
-            time.sleep(2 * FLOWING)
+            _flow(flood)
             rounds, sent = [], []
             for _ in range(size.of_bystander):
                 flood.hold(campaign, True)
                 time.sleep(HELD)
                 quiet = _delays(place, senders)
                 flood.hold(campaign, False)
-                time.sleep(FLOWING)
+                _flow(flood)
                 accepted, began = flood.ledger()["accepted"], time.monotonic()
                 rounds.append((_delays(place, senders), quiet))
                 accepted = flood.ledger()["accepted"] - accepted
                 sent.append(accepted / (time.monotonic() - began))
-            if not min(sent):
-                raise RuntimeError("The neighbour's messages came to an end.")
     yield from _rows(rounds, f"{size.flood:,} at 2 s, {median(sent):.0f} a second")
 
 
@@ -75,6 +73,16 @@ def _flood(place: Office, tenant: int, messages: int) -> Account:
     write_customers(place.superuser, tenant, messages)
     hanging = {"latency": 2.0, "faults": {"hang": 0.1}}
     return place.account(tenant, hanging, rate=1000, slots=1200)
+
+
+def _flow(flood: Account) -> None:
+    """Wait until its messages go out: held, only those end that nobody answers, and for these its
+    breaker may open."""
+    enough, deadline = flood.ledger()["accepted"] + FLOWING, time.monotonic() + PATIENCE
+    while flood.ledger()["accepted"] < enough:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"The neighbour sent no {FLOWING} messages in {PATIENCE:g} s.")
+        time.sleep(0.2)
 
 
 def _delays(place: Office, senders: list[tuple[Account, UUID]]) -> list[float]:
