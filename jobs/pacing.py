@@ -23,6 +23,7 @@ CHANCE = 2.0  # and so many standard deviations more: where one in ten is lost, 
 SLOW_START = 2.0  # Times, for each window that ends as quickly as the first.
 DRIFT = 1.002  # A window: the quickest one is believed a little less each time.
 FEW = 10  # Tries that say little about latency.
+SMOOTH = 0.05  # How much of a mean the latest one is.
 
 LITTLE, SPARE = 1.5, 4  # Times what Little's law asks for (rate by latency), and so many more;
 CYCLE = 0.1  # to the latency comes the time from one claim to the next.
@@ -153,6 +154,10 @@ class Spacing:
         self._refill(now)
         self.tokens = max(0.0, self.tokens - n)
 
+    def unasked(self) -> None:
+        """Take a start back."""
+        self.tokens += 1
+
     def _refill(self, now: float) -> None:
         if self.rate is None:
             self.tokens = TOGETHER
@@ -206,12 +211,14 @@ class Adaptive:
         """Learn from one end, `latency` seconds after its start."""
         if sign is Sign.NOTHING:
             self.pacer.unasked(now)
+            self.spacing.unasked()
         else:
             self.window.ended(now, latency, sign, rate=self.pacer.rate)
             self.window.peak = max(self.window.peak, self.in_flight)
-            self.turn = _smoothed(self.turn, latency)
+            # Over as many as a window has: a small one knows soon that a place is back.
+            self.turn = _smoothed(self.turn, latency, max(SMOOTH, 1 / self.limit))
         if sign is Sign.ANSWERED:
-            self.latency = _smoothed(self.latency, latency)
+            self.latency = _smoothed(self.latency, latency, SMOOTH)
             self.pacer.answered(now)
         self.in_flight -= 1
         self.spacing.rate = self._evenly()
@@ -322,8 +329,8 @@ def control(
     return place
 
 
-def _smoothed(known: float | None, latest: float) -> float:
-    return latest if known is None else known + 0.05 * (latest - known)
+def _smoothed(known: float | None, latest: float, weight: float) -> float:
+    return latest if known is None else known + weight * (latest - known)
 
 
 def _share(rate: float | None, drainers: int) -> float | None:

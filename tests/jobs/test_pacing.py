@@ -20,7 +20,8 @@ GAP = 0.02  # Seconds between two claims, at least.
 class Provider:
     """`rate` a second and 429 beyond; `places` at once and a queue beyond; median and spread.
 
-    From `away[0]` to `away[1]` it answers 429 to all; from `less[0]` on its rate is `less[1]`.
+    From `away[0]` to `away[1]` it answers 429 to all, from `silent[0]` to `silent[1]` nothing; from
+    `less[0]` on its rate is `less[1]`.
     """
 
     rate: float | None
@@ -29,6 +30,7 @@ class Provider:
     spread: float
     hang: float = 0.0  # The share of works that it never answers.
     away: tuple[float, float] = (0.0, 0.0)
+    silent: tuple[float, float] = (0.0, 0.0)
     less: tuple[float, float] = (math.inf, 0.0)
     tokens: float = 0.0
     asked_at: float = 0.0
@@ -43,6 +45,8 @@ class Provider:
         """When it ends, and how."""
         if self.away[0] <= now < self.away[1]:
             return now + 0.03, "429"
+        if self.silent[0] <= now < self.silent[1]:
+            return now + 10.0, "lost"
         if now >= self.less[0]:
             self.rate = self.less[1]
         if self.rate is not None:
@@ -208,6 +212,15 @@ def test_one_work_in_ten_that_is_never_answered_does_not_end_in_a_crawl(rate):
     assert made.rate(60, 120) >= 0.8 * 242
 
 
+@pytest.mark.parametrize("rate", [None, 1000.0])
+def test_it_comes_back_soon_to_a_provider_that_answered_nothing_for_minutes(rate):
+    """Its works took ten seconds each then, and are not spaced by that any longer."""
+    provider = Provider(None, 60, 0.3, 0.25, silent=(20.0, 320.0))
+    made = run(place(rate, max_in_flight=1000), provider, seconds=360, late=0.02)
+    assert made.rate(320, 340) >= 60  # One or two, spaced as before.
+    assert made.rate(340, 360) >= 0.9 * 193
+
+
 def test_what_began_before_a_cut_does_not_cut_again():
     one = place()
     one.window.size = 20.0
@@ -324,6 +337,20 @@ def test_what_was_not_asked_costs_no_start():
     one.ended(5.0, 0.01, Sign.NOTHING)
     assert one.room(5.0) == 1
     assert one.latency is None
+
+
+def test_what_was_not_asked_is_not_spaced():
+    """Of a campaign most of whose customers withdrew, the others go out no later for it."""
+    one = place(1000.0, max_in_flight=20)
+    one.began(0.0, 20)
+    for _ in range(20):
+        one.ended(10.0, 10.0, Sign.ANSWERED)
+    assert one.room(10.0) == 10
+    one.began(10.0, 10)
+    assert one.room(10.0) == 0
+    for _ in range(10):
+        one.ended(10.0, 0.0, Sign.NOTHING)
+    assert one.room(10.0) == 10
 
 
 def test_no_more_is_under_way_than_was_declared():
