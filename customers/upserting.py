@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 from django.db import connection
 
+from config.ids import uuid7, uuid7_series
 from customers.models import Consent
 from tenants.context import require_tenant
 
@@ -32,7 +33,7 @@ _CONSENT = "case c.consent when 'withdrawn' then c.consent else excluded.consent
 # ids are in the order of the rows.
 _WRITE = """
 with given as materialized (
-  select slipway.uuid7() as id, i.*
+  select {id} as id, i.*
   from json_to_recordset(%(rows)s::json) i (external_id text{types})
 ), {before} written as (
   insert into customers_customer as c
@@ -138,7 +139,12 @@ def _json(rows: Sequence[Fields]) -> str:
 
 
 def _write(named: Sequence[str], count: int, body: str, source: str) -> Written:
-    values: dict[str, int | str] = {"tenant": require_tenant().id, "rows": body, "source": source}
+    values: dict[str, int | str] = {
+        "tenant": require_tenant().id,
+        "seed": uuid7().hex,
+        "rows": body,
+        "source": source,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_statement(named), values)
         created, touched = cursor.fetchone() or (0, 0)
@@ -157,6 +163,7 @@ def _statement(named: Sequence[str]) -> str:
     )
     told = "consent" in named
     return _WRITE.format(
+        id=uuid7_series("row_number() over ()", seed="%(seed)s"),
         before=_BEFORE if told else "",
         after=_AFTER if told else "",
         log=_LOG if told else "",
