@@ -15,6 +15,7 @@ from webhooks.services import publish
 
 ACTOR = "system:campaigns"
 TOO_LATE = "send_until has passed"
+CANCELLED = "the campaign was cancelled"
 # What of a campaign in these was not sent may be tried again.
 OPEN = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.COMPLETED)
 

@@ -155,8 +155,7 @@ def cancel(*, campaign_id: UUID, actor: str, reason: str) -> Campaign:
         before = {"state": campaign.state}
         moves.move(campaign, S.CANCELLED, start=CANCELLABLE, reason=reason, finished_at=Now())
         lanes.tell(campaign)
-        why = "the campaign was cancelled"
-        errands.leave(campaign, errands.WITHDRAW, again=True, reason=why)
+        errands.leave(campaign, errands.WITHDRAW, again=True, reason=endings.CANCELLED)
         moves.record(campaign, "cancelled", actor=actor, reason=reason, before=before)
     return find(campaign_id)
 

@@ -1,10 +1,12 @@
 """Materialising: a message for everybody who may have one, once, whatever happens meanwhile."""
 
+from uuid import uuid4
+
 import pytest
 from django.db import connection
 
-from campaigns import materialising
-from campaigns.models import Campaign, Message
+from campaigns import materialising, writing
+from campaigns.models import Campaign, Message, Skip
 from customers.models import Customer, Suppression
 from jobs.errors import LeaseLost
 from jobs.outcomes import Snooze, Succeeded
@@ -91,9 +93,9 @@ def test_it_goes_on_behind_the_last_chunk_when_it_was_killed(workshops, small_ch
     claim = workshops.claim("campaigns.materialise")
     real, calls = materialising._write, []
 
-    def killed(found, most):
-        calls.append(most)
-        ended = real(found, most)
+    def killed(*given):
+        calls.append(given)
+        ended = real(*given)
         if len(calls) == 3:
             raise SystemError("killed before the commit")
         return ended
@@ -101,7 +103,8 @@ def test_it_goes_on_behind_the_last_chunk_when_it_was_killed(workshops, small_ch
     monkeypatch.setattr(materialising, "_write", killed)
     with pytest.raises(SystemError):
         materialising.run(claim)
-    assert workshops.fresh(campaign).total == 6 == workshops.messages(campaign).count()
+    # The third chunk is not counted; who wrote the half of it beside was not killed.
+    assert workshops.fresh(campaign).total == 6 <= workshops.messages(campaign).count() < 9
     assert workshops.is_shut(campaign)
     monkeypatch.setattr(materialising, "_write", real)
     workshops.engine.hand_back(claim)
@@ -109,6 +112,142 @@ def test_it_goes_on_behind_the_last_chunk_when_it_was_killed(workshops, small_ch
     found = workshops.fresh(campaign)
     assert (found.state, found.total) == ("running", 10)
     assert len(set(audience(workshops, campaign))) == 10
+
+
+@pytest.fixture
+def dies_beside(monkeypatch):
+    """The one who writes the even half dies, once, when the other half is committed."""
+    real = writing.write
+
+    def write(campaign, edge, half=writing.Half.BOTH):
+        if half == writing.Half.EVEN:
+            monkeypatch.setattr(writing, "write", real)
+            raise SystemError("killed before the commit")
+        return real(campaign, edge, half)
+
+    monkeypatch.setattr(writing, "write", write)
+
+
+def of_all_kinds(workshop):
+    """Twelve who get a message, six and six; and three who do not, two of them late ones."""
+    workshop.add_many(12)  # Their numbers end with all digits.
+    workshop.add(
+        {"name": "Ada again", "phone": "+4930100000", "consent": "given"},
+        {"name": "Bob again", "phone": "+4930100007", "consent": "given"},
+        {"name": "Opted out", "phone": "+4930200001", "consent": "withdrawn"},
+    )
+
+
+def counted(workshop, campaign):
+    """Messages, those who were left out and why: by the campaign, and by what there is."""
+    found, rows = workshop.fresh(campaign), workshop.messages(campaign)
+    skips = workshop.skips(campaign)
+    assert (found.total, found.skipped) == (rows.count(), sum(skips.values()))
+    return found.total, skips
+
+
+def transactions(workshop, campaign):
+    """Whose messages each wrote: 0 of even numbers, 1 of odd ones."""
+    with tenant_context(workshop.tenant), connection.cursor() as cursor:
+        cursor.execute(
+            "select array_agg(distinct right(phone, 1)::int %% 2) from campaigns_message"
+            " where campaign_id = %s group by xmin::text",
+            [campaign.pk],
+        )
+        return sorted(halves for (halves,) in cursor.fetchall())
+
+
+def test_two_share_a_chunk_and_each_number_gets_one_message(workshops, small_chunks):
+    of_all_kinds(workshops)
+    campaign = workshops.create()
+    workshops.work()
+    assert counted(workshops, campaign) == (12, {"duplicate_phone": 2, "opted_out": 1})
+    assert len(set(audience(workshops, campaign))) == 12
+    names = {message.params["name"] for message in workshops.messages(campaign)}
+    assert names.isdisjoint({"Ada again", "Bob again"})
+    assert transactions(workshops, campaign) == [[0]] * 3 + [[0, 1]] + [[1]] * 3
+
+
+def test_what_half_a_chunk_wrote_is_counted_once(workshops, small_chunks, dies_beside):
+    of_all_kinds(workshops)
+    campaign = workshops.create()
+    workshops.settle(workshops.claim("campaigns.generate"))
+    claim = workshops.claim("campaigns.materialise")
+    with pytest.raises(SystemError):
+        materialising.run(claim)
+    left = workshops.messages(campaign).count()
+    assert left > workshops.fresh(campaign).total == 3
+    workshops.engine.hand_back(claim)
+    workshops.work()
+    assert counted(workshops, campaign) == (12, {"duplicate_phone": 2, "opted_out": 1})
+    assert workshops.fresh(campaign).state == "running"
+
+
+def test_whom_half_a_chunk_left_out_is_counted_once(workshop, monkeypatch, dies_beside):
+    monkeypatch.setattr(materialising, "FIRST", 3)
+    workshop.add_many(3)
+    workshop.add(
+        {"name": "Opted out", "phone": "+4930200001", "consent": "withdrawn"},
+        {"name": "Twice", "phone": "+4930100001", "consent": "given"},
+        {"name": "Even", "phone": "+4930200002", "consent": "given"},
+    )
+    campaign = workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    claim = workshop.claim("campaigns.materialise")
+    monkeypatch.setattr(materialising.Pace, "__init__", lambda self: setattr(self, "size", 3))
+    with pytest.raises(SystemError):
+        materialising.run(claim)
+    assert sum(workshop.skips(campaign).values()) == 2 > workshop.fresh(campaign).skipped
+    workshop.engine.hand_back(claim)
+    workshop.work()
+    assert counted(workshop, campaign) == (4, {"opted_out": 1, "duplicate_phone": 1})
+
+
+def test_what_half_a_chunk_wrote_of_a_cancelled_campaign_is_withdrawn(workshop, small_chunks):
+    """Its other half lost its connection; the campaign was cancelled before this one committed."""
+    workshop.add_many(9)
+    campaign = workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    claim = workshop.claim("campaigns.materialise")
+    chunk(workshop, claim, campaign)
+    before = workshop.fresh(campaign)
+    workshop.do("cancel", campaign, reason="wrong segment")
+    workshop.settle(workshop.claim("campaigns.withdraw"))
+    with tenant_context(workshop.tenant):
+        late = materialising._write_odd(claim, before, None)
+    assert late.made > 0
+    assert workshop.settle(claim) == Succeeded()
+    workshop.work()
+    assert set(workshop.messages(campaign).values_list("state", flat=True)) == {"cancelled"}
+    found = workshop.fresh(campaign)
+    assert found.total == found.cancelled == workshop.messages(campaign).count() == 3 + late.made
+
+
+def test_half_a_chunk_of_a_lost_lease_is_not_written(workshop, small_chunks):
+    workshop.add_many(4)
+    campaign = workshop.create()
+    workshop.settle(workshop.claim("campaigns.generate"))
+    claim = workshop.claim("campaigns.materialise")
+    workshop.engine.hand_back(claim)
+    with tenant_context(workshop.tenant), pytest.raises(LeaseLost):
+        materialising._write_odd(claim, workshop.fresh(campaign), None)
+    assert workshop.messages(campaign).count() == 0
+
+
+def test_who_finds_no_second_connection_writes_alone(workshop, small_chunks):
+    workshop.add_many(9)
+    campaign = workshop.create()
+    for _ in range(materialising.SECONDS):
+        assert materialising._seconds.acquire(blocking=False)
+    try:
+        workshop.work()
+    finally:
+        for _ in range(materialising.SECONDS):
+            materialising._seconds.release()
+    assert counted(workshop, campaign) == (9, {})
+    with tenant_context(workshop.tenant), connection.cursor() as cursor:
+        cursor.execute("select count(distinct xmin::text) from campaigns_message")
+        assert cursor.fetchone() == (3,)
 
 
 def test_a_chunk_of_a_lost_lease_writes_nothing(workshop, small_chunks):
@@ -226,9 +365,14 @@ def test_a_chunk_looks_at_its_own_customers_and_at_those_who_withdrew(workshops)
     campaign = workshops.create()
     workshops.settle(workshops.claim("campaigns.generate"))
     with tenant_context(workshops.tenant), connection.cursor() as cursor:
+        # Of some pages, an index is told from another by what it leads to.
+        Skip.objects.bulk_create(
+            Skip(campaign=campaign, customer_id=uuid4(), reason=Skip.Reason.NO_PHONE)
+            for _ in range(2000)
+        )
         found = Campaign.objects.get(pk=campaign.pk)
-        statement, values = materialising._statement(found, materialising._source(found))
-        values |= {"place": materialising.NOBODY, "edge": materialising.EVERYBODY}
+        statement, values = writing.statement_of(found)
+        values |= {"place": writing.NOBODY, "edge": writing.EVERYBODY}
         # Of a few rows all are looked at, whatever there is: the plan is that of many.
         cursor.execute("set enable_seqscan to off")
         try:
@@ -238,3 +382,5 @@ def test_a_chunk_looks_at_its_own_customers_and_at_those_who_withdrew(workshops)
             cursor.execute("reset enable_seqscan")
     assert "using customer_withdrawn on customers_customer other" in plan
     assert "Seq Scan on customers_customer" not in plan
+    assert "using message_once on campaigns_message m" in plan
+    assert "using skip_customer on campaigns_skip k" in plan
