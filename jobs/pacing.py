@@ -9,6 +9,8 @@ After Netflix's concurrency limits and TCP Vegas; docs/decisions/0017 says what 
 """
 
 import math
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -23,6 +25,8 @@ CHANCE = 2.0  # and so many standard deviations more: where one in ten is lost, 
 SLOW_START = 2.0  # Times, for each window that ends as quickly as the first.
 DRIFT = 1.002  # A window: the quickest one is believed a little less each time.
 FEW = 10  # Tries that say little about latency.
+COHORT = 0.25  # Seconds in which works begin together at least,
+COHORTS = 128  # of which so many are remembered: longer than a try may take.
 SMOOTH = 0.05  # How much of a mean the latest one is.
 
 LITTLE, SPARE = 1.5, 4  # Times what Little's law asks for (rate by latency), and so many more;
@@ -64,8 +68,23 @@ class Sign(Enum):
 
 
 @dataclass(slots=True)
+class Cohort:
+    """Works that began one after the other: as many as the window has, or those of COHORT."""
+
+    since: float
+    begun: int = 0
+    lost: int = 0
+    peak: int = 0  # How many were under way at most.
+
+
+@dataclass(slots=True)
 class Window:
-    """How many works may be under way. Evaluated each time that a whole window has ended."""
+    """How many works may be under way.
+
+    Evaluated each time that a whole window has ended. What is lost is judged by those that began
+    with it, too: it takes longer to be known than an answer, so that of the works that end while
+    none begins (a pause, quiet hours) most are lost ones.
+    """
 
     size: float  # Infinite until there is a reason to bound it.
     slow_start: bool = True
@@ -75,31 +94,55 @@ class Window:
     lost: int = 0
     peak: int = 0  # and how many were under way at most.
     cut_at: float = -math.inf
+    missed_at: float = -math.inf  # When the youngest began of those that are lost.
+    cohorts: deque[Cohort] = field(default_factory=lambda: deque(maxlen=COHORTS))
+
+    def began(self, now: float, n: int, in_flight: int) -> None:
+        """Count starts, with which so many are under way."""
+        last = self.cohorts[-1] if self.cohorts else None
+        if last is None or (last.begun >= self._whole and now >= last.since + COHORT):
+            last = Cohort(now)
+            self.cohorts.append(last)
+        last.begun += n
+        last.peak = max(last.peak, in_flight)
+        self.peak = max(self.peak, in_flight)
+
+    def unasked(self, began_at: float) -> None:
+        """Take a start back."""
+        if one := next(self._until(began_at), None):
+            one.begun -= 1
 
     def ended(self, now: float, latency: float, sign: Sign, *, rate: float | None) -> None:
         """Count one end in, of works that start at `rate` a second; None: at none that is known.
 
-        What began before the last cut says nothing of the window since: what is lost takes longer
-        to be known than what is answered, and would cut it again and again.
+        What began before the last cut says nothing of the window since: it would cut it again and
+        again.
         """
         if now - latency < self.cut_at:
             return
         if sign is Sign.LOST:
             self.lost += 1
+            self.missed_at = max(self.missed_at, now - latency)
+            if one := next(self._until(now - latency), None):
+                one.lost += 1
         else:
             self.seconds += latency
             self.answered += 1
-        whole = self.peak if math.isinf(self.size) else self.size
-        if self.answered + self.lost >= max(FEW, whole):
+        if self.answered + self.lost >= self._whole:
             self._evaluate(now, rate or 0.0)
+
+    def _until(self, began_at: float) -> Iterator[Cohort]:
+        """The one that a work began with, and those before; none when that is long ago."""
+        return (one for one in reversed(self.cohorts) if one.since <= began_at)
 
     def _evaluate(self, now: float, rate: float) -> None:
         used = min(self.size, self.peak)
         mean = self.seconds / self.answered if self.answered else None
         if mean is not None:
             self.least = mean if self.least is None else min(mean, self.least * DRIFT)
-        if self._is_lossy:
-            self._cut(now, used * LOSS_CUT)
+        if _is_lossy(self.lost, self.answered + self.lost):
+            if (peak := self._peak_of_lost()) is not None:
+                self._cut(now, min(self.size, max(self.peak, peak)) * LOSS_CUT)
         elif mean is None or self.least is None:
             pass
         elif mean > SLOW * self.least + NOISE and self.peak >= self._known / 2:
@@ -111,13 +154,23 @@ class Window:
             self.size = max(self.size + 1, grown)
         self.seconds, self.answered, self.lost, self.peak = 0.0, 0, 0, 0
 
+    def _peak_of_lost(self) -> int | None:
+        """How many were under way when too many began that are lost; None if these were not."""
+        begun, lost, peak = 0, 0, 0
+        for one in self._until(self.missed_at):
+            begun, lost, peak = begun + one.begun, lost + one.lost, max(peak, one.peak)
+            if begun >= self._whole:
+                return peak if _is_lossy(lost, begun) else None
+        return None
+
     def _cut(self, now: float, size: float) -> None:
         self.size, self.slow_start, self.cut_at = max(1.0, size), False, now
+        self.cohorts.clear()
 
     @property
-    def _is_lossy(self) -> bool:
-        borne = LOSSY * (self.answered + self.lost)
-        return self.lost > borne + CHANCE * math.sqrt(borne * (1 - LOSSY))
+    def _whole(self) -> float:
+        """How many works say something of the window."""
+        return max(FEW, self.peak if math.isinf(self.size) else self.size)
 
     @property
     def _known(self) -> float:
@@ -203,7 +256,7 @@ class Adaptive:
     def began(self, now: float, n: int = 1) -> None:
         """Count starts."""
         self.in_flight += n
-        self.window.peak = max(self.window.peak, self.in_flight)
+        self.window.began(now, n, self.in_flight)
         self.pacer.began(now, n)
         self.spacing.began(now, n)
 
@@ -212,6 +265,7 @@ class Adaptive:
         if sign is Sign.NOTHING:
             self.pacer.unasked(now)
             self.spacing.unasked()
+            self.window.unasked(now - latency)
         else:
             self.window.ended(now, latency, sign, rate=self.pacer.rate)
             self.window.peak = max(self.window.peak, self.in_flight)
@@ -327,6 +381,12 @@ def control(
     place = Adaptive(declared, Window(size), pacer)
     place.declare(declared, drainers)
     return place
+
+
+def _is_lossy(lost: int, tries: int) -> bool:
+    """Whether more are lost than are borne, and not by chance."""
+    borne = LOSSY * tries
+    return lost > borne + CHANCE * math.sqrt(borne * (1 - LOSSY))
 
 
 def _smoothed(known: float | None, latest: float, weight: float) -> float:

@@ -137,7 +137,7 @@ def test_a_window_grows_as_its_works_are_answered(engine, paced):
 def test_a_window_shrinks_when_nothing_is_answered(engine, paced):
     one = paced()
     engine.add(Missive, 60)
-    one.end(one.claims(), Unknown("no answer"), seconds=5.0)
+    one.end(one.claims(), Unknown("no answer"), seconds=0.0)
     Lane.objects.using("operator").update(paused_until=None, trips=0)
     assert len(one.claims()) == 7
 

@@ -99,8 +99,19 @@ class Run:
         )
 
 
-def run(place, provider: Provider, *, seconds: float, works: int = 10**9, late: float = 0.0) -> Run:
-    """Send to `provider` as a drainer does: at once when there is room, by timer when not."""
+def run(
+    place,
+    provider: Provider,
+    *,
+    seconds: float,
+    works: int = 10**9,
+    late: float = 0.0,
+    held: tuple[float, float] = (math.inf, math.inf),
+) -> Run:
+    """Send to `provider` as a drainer does: at once when there is room, by timer when not.
+
+    `held`: of each so many seconds nothing is sent in the last ones, as of a campaign by turns.
+    """
     made, chance = Run(), random.Random(3)
     events: list[tuple[float, int, str, float]] = [(0.0, 0, "claim", 0.0)]
     claimed_at, claim_at, nth, busy = -1.0, 0.0, 0, 0
@@ -120,6 +131,10 @@ def run(place, provider: Provider, *, seconds: float, works: int = 10**9, late: 
             if now != claim_at:
                 continue
             claim_at, claimed_at = math.inf, now
+            every, sent = held
+            if now % every >= sent:
+                want(now - now % every + every)
+                continue
             n = int(min(place.room(now), works - len(made.starts), 600))
             place.began(now, n)
             busy += n
@@ -210,6 +225,15 @@ def test_one_work_in_ten_that_is_never_answered_does_not_end_in_a_crawl(rate):
     made = run(one, Provider(None, 500, 2.0, 0.25, hang=0.1), seconds=120, late=0.02)
     assert made.rate(20, 60) >= 0.8 * 242
     assert made.rate(60, 120) >= 0.8 * 242
+
+
+@pytest.mark.parametrize("rate", [None, 1000.0])
+def test_a_pause_says_nothing_of_what_a_provider_takes(rate):
+    """Of what ends in one most is lost: an answer comes after two seconds, a loss after ten."""
+    one = place(rate, max_in_flight=1000)
+    provider = Provider(None, 500, 2.0, 0.25, hang=0.1)
+    made = run(one, provider, seconds=200, late=0.02, held=(20.0, 8.0))
+    assert made.rate(180, 190) >= 0.8 * made.rate(20, 30)
 
 
 @pytest.mark.parametrize("rate", [None, 1000.0])
