@@ -10,12 +10,14 @@ import uvloop
 
 from campaigns.sandbox import server
 from campaigns.sandbox.ledger import Ledger
+from jobs.engine import interpreter
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """0 when told to stop, 1 when it could not start."""
     options = _parse(words)
     try:
+        interpreter.prepare()  # What it stands still for, its callers would be blamed for.
         ledger = Ledger(options.ledger)
         usual = server.profile(options.profile)
         uvloop.run(_serve(server.Sandbox(ledger, usual), options.host, options.port))

@@ -16,7 +16,7 @@ from uuid import uuid4
 import msgspec
 
 
-class Acceptance(msgspec.Struct, frozen=True, omit_defaults=True):
+class Acceptance(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One line."""
 
     at: float  # Seconds since 1970.
