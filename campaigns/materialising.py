@@ -11,7 +11,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -53,15 +53,28 @@ class Pace:
         self.size = int(min(max(nearer, FEWEST), MOST))
 
 
+@dataclass(frozen=True, slots=True)
+class Second:
+    """A thread with a connection of its own, which writes the odd half of a chunk."""
+
+    claim: Claim
+    thread: Executor
+
+    def begin(self, campaign: Campaign, edge: UUID | None) -> Future[Written]:
+        """Have it written up to `edge`, and committed."""
+        context = contextvars.copy_context()
+        return self.thread.submit(context.run, _write_odd, self.claim, campaign, edge)
+
+
 def run(claim: Claim) -> Outcome:
     """The job `campaigns.materialise`."""
     ends_at = min(time.monotonic() + STRETCH, claim.deadline - STRETCH)
     pace = Pace()
-    with tenant_context(claim.tenant), _second_writer() as beside:
+    with tenant_context(claim.tenant), _second_writer(claim) as second:
         while time.monotonic() < ends_at:
             began_at = time.monotonic()
             try:
-                if _chunk(claim, UUID(claim.data["args"]["campaign"]), pace.size, beside):
+                if _chunk(claim, UUID(claim.data["args"]["campaign"]), pace.size, second):
                     return Succeeded()
             except OperationalError as error:
                 cancelled = isinstance(error.__cause__, psycopg.errors.QueryCanceled)
@@ -72,19 +85,19 @@ def run(claim: Claim) -> Outcome:
 
 
 @contextmanager
-def _second_writer() -> Iterator[Executor | None]:
-    """A thread for half of each chunk; None while others have those that there are."""
+def _second_writer(claim: Claim) -> Iterator["Second | None"]:
+    """Who writes half of each chunk; None while others have those that there are."""
     if not _seconds.acquire(blocking=False):
         yield None
         return
     try:
-        with ThreadPoolExecutor(1, "materialise") as beside:
-            yield beside
+        with ThreadPoolExecutor(1, "materialise") as thread:
+            yield Second(claim, thread)
     finally:
         _seconds.release()
 
 
-def _chunk(claim: Claim, campaign_id: UUID, most: int, beside: Executor | None = None) -> bool:
+def _chunk(claim: Claim, campaign_id: UUID, most: int, second: Second | None = None) -> bool:
     """Whether it was the last one, or nobody wants it any more."""
     with transaction.atomic():
         hold(claim)
@@ -99,7 +112,7 @@ def _chunk(claim: Claim, campaign_id: UUID, most: int, beside: Executor | None =
             return True
         if campaign.started_at is None:
             _start(campaign)
-        ended = _write(claim, campaign, most, beside)
+        ended = _write(campaign, most, second)
         if ended:
             _end(campaign)
     return ended
@@ -117,14 +130,14 @@ def _start(campaign: Campaign) -> None:
     lanes.tell(campaign)  # Shut, before there is anything in it.
 
 
-def _write(claim: Claim, campaign: Campaign, most: int, beside: Executor | None) -> bool:
+def _write(campaign: Campaign, most: int, second: Second | None = None) -> bool:
     """The next messages and skips, counted; whether these were the last."""
     edge = writing.edge(campaign, most)
     # Most audiences end with their first chunk: it is not worth a second connection.
-    if beside is None or campaign.place is None:
+    if second is None or campaign.place is None:
         halves = [writing.write(campaign, edge)]
     else:
-        halves = _write_halves(claim, campaign, edge, beside)
+        halves = _write_halves(campaign, edge, second)
     campaign.place = edge or campaign.place
     campaign.total += sum(half.made for half in halves)
     campaign.skipped += sum(half.skipped for half in halves)
@@ -134,12 +147,9 @@ def _write(claim: Claim, campaign: Campaign, most: int, beside: Executor | None)
     return edge is None
 
 
-def _write_halves(
-    claim: Claim, campaign: Campaign, edge: UUID | None, beside: Executor
-) -> list[Written]:
+def _write_halves(campaign: Campaign, edge: UUID | None, second: Second) -> list[Written]:
     """The chunk, half of it here and half in a transaction that ends before the caller's."""
-    context = contextvars.copy_context()
-    other = beside.submit(context.run, _write_odd, claim, campaign, edge)
+    other = second.begin(campaign, edge)
     try:
         half = writing.write(campaign, edge, Half.EVEN)
     finally:
