@@ -63,6 +63,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 # Whole files that `make thorough` runs, and `make test` does not: kills, outages, whole rebuilds.
 THOROUGH = {
     "campaigns/test_pausing.py",
+    "chaos/test_audience.py",
     "chaos/test_campaigns.py",
     "chaos/test_deliveries.py",
     "chaos/test_drain.py",
