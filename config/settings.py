@@ -130,7 +130,8 @@ def database(name: str, role: str, *, pool: int) -> dict[str, Any]:
 # Behind a proxy that shares connections the backend's pid cannot be part of the signed context.
 DATABASE_PROXIED = yes_or_no("DATABASE_PROXIED", False)
 # Opened on demand. A drainer's steps on threads hold one each, so no fewer than their slots
-# (QUEUES, below); deliveries hold none.
+# (QUEUES, below), and two that write halves of audiences (campaigns.materialising); deliveries
+# hold none.
 # With 0 each thread keeps a connection of its own: a process of few threads, such as `web`, saves
 # the taking and giving back for each request.
 POOL_SIZE = whole_number("DATABASE_POOL_SIZE", 50, least=0, most=500)
