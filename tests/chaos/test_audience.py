@@ -19,10 +19,9 @@ from tenants.context import tenant_context
 from tests.campaigns import brought
 from tests.chaos.conftest import LONG, Yard, until
 
-CUSTOMERS = 600_000 if LONG else 120_000  # Of them one in ten has the number of another,
-KILLS = 12 if LONG else 3
-SEED = 11
-# and one in seven has not been asked.
+CUSTOMERS = 120_000  # Of them one in ten has the number of another, one in seven was not asked.
+KILLS = 2  # A third in a row would be poison.
+SEEDS = range(8 if LONG else 1)
 WRITE = """
 insert into customers_customer (id, tenant_id, name, phone, email, attributes, lifetime_value,
   consent, created_at, updated_at)
@@ -76,8 +75,9 @@ def campaign(tenant, yard) -> UUID:
     return made.pk
 
 
-def test_everybody_is_in_it_once_whenever_who_writes_it_is_killed(campaign, tenant, yard: Yard):
-    chance, killed, before = random.Random(SEED), 0, ask(STANDS, campaign)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_everybody_is_in_it_once_whoever_writes_it_is_killed(campaign, tenant, yard: Yard, seed):
+    chance, killed, before = random.Random(seed), 0, ask(STANDS, campaign)
     while killed < KILLS:
         victim = yard.drain()
         before = until(lambda seen=before: moved(campaign, seen), 30, "a chunk")
@@ -87,7 +87,7 @@ def test_everybody_is_in_it_once_whenever_who_writes_it_is_killed(campaign, tena
         victim.kill()
         killed += 1
         Drainer.objects.using("operator").filter(pid=victim.pid).update(dead_at=Now())
-    assert killed > 1
+    assert killed
     yard.drain()
     until(lambda: ask(STANDS, campaign)[3], 60, "the last chunk")
     total, skipped, _, _ = ask(STANDS, campaign)
