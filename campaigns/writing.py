@@ -28,7 +28,8 @@ offset %(most)s limit 1
 # `offset 0` in `judged`: what the variables say is worked out once for each, however often it is
 # asked for. What a half wrote before its chunk was given up is found, and counted, when the chunk
 # is written again. `offset 0` there, and `is not distinct from`, which no index knows: each is
-# looked up by an index that leads to it alone, whatever is known of the tables.
+# looked up by an index that leads to it alone, whatever is known of the tables. `not in` is a hash,
+# where a join of two that are thought to be a row each, as of a new tenant, compares all with all.
 _WRITE = """
 with judged as materialized (
   select c.id as customer, c.phone, v.params, v.missing, {reason} as reason
@@ -50,8 +51,7 @@ others as materialized (
         and m.campaign_id = %(campaign)s and m.phone = judged.phone and not m.test
         and not m.phone = '' and m.customer_id = judged.customer offset 0) then 'made'
     else 'duplicate_phone' end as reason
-  from judged left join made on made.customer_id = judged.customer
-  where made.customer_id is null
+  from judged where customer not in (select customer_id from made)
 ),
 skipped as (
   insert into campaigns_skip (id, tenant_id, campaign_id, customer_id, reason, detail)
