@@ -45,6 +45,7 @@ class Pace:
     """How many are looked at in a chunk, so that one takes CHUNK_SECONDS."""
 
     size: int = FIRST
+    torn: bool = True  # Half a chunk may be there that was given up: until it was looked.
 
     def took(self, seconds: float) -> None:
         """Learn from a chunk; at most twice as many, or half, the next time."""
@@ -60,10 +61,10 @@ class Second:
     claim: Claim
     thread: Executor
 
-    def begin(self, campaign: Campaign, edge: UUID | None) -> Future[Written]:
+    def begin(self, campaign: Campaign, edge: UUID | None, torn: bool) -> Future[Written]:
         """Have it written up to `edge`, and committed."""
         context = contextvars.copy_context()
-        return self.thread.submit(context.run, _write_odd, self.claim, campaign, edge)
+        return self.thread.submit(context.run, _write_odd, self.claim, campaign, edge, torn)
 
 
 def run(claim: Claim) -> Outcome:
@@ -74,12 +75,13 @@ def run(claim: Claim) -> Outcome:
         while time.monotonic() < ends_at:
             began_at = time.monotonic()
             try:
-                if _chunk(claim, UUID(claim.data["args"]["campaign"]), pace.size, second):
+                if _chunk(claim, UUID(claim.data["args"]["campaign"]), pace, second):
                     return Succeeded()
             except OperationalError as error:
                 cancelled = isinstance(error.__cause__, psycopg.errors.QueryCanceled)
                 if not cancelled or pace.size == FEWEST:
                     raise
+                pace.torn = True
             pace.took(time.monotonic() - began_at)
     return Snooze(0.0, "there is more to do")
 
@@ -97,7 +99,7 @@ def _second_writer(claim: Claim) -> Iterator["Second | None"]:
         _seconds.release()
 
 
-def _chunk(claim: Claim, campaign_id: UUID, most: int, second: Second | None = None) -> bool:
+def _chunk(claim: Claim, campaign_id: UUID, pace: Pace, second: Second | None = None) -> bool:
     """Whether it was the last one, or nobody wants it any more."""
     with transaction.atomic():
         hold(claim)
@@ -112,7 +114,7 @@ def _chunk(claim: Claim, campaign_id: UUID, most: int, second: Second | None = N
             return True
         if campaign.started_at is None:
             _start(campaign)
-        ended = _write(campaign, most, second)
+        ended = _write(campaign, pace, second)
         if ended:
             _end(campaign)
     return ended
@@ -130,14 +132,15 @@ def _start(campaign: Campaign) -> None:
     lanes.tell(campaign)  # Shut, before there is anything in it.
 
 
-def _write(campaign: Campaign, most: int, second: Second | None = None) -> bool:
+def _write(campaign: Campaign, pace: Pace, second: Second | None = None) -> bool:
     """The next messages and skips, counted; whether these were the last."""
-    edge = writing.edge(campaign, most)
+    edge = writing.edge(campaign, pace.size)
+    pace.torn = pace.torn and writing.is_torn(campaign)
     # Most audiences end with their first chunk: it is not worth a second connection.
     if second is None or campaign.place is None:
-        halves = [writing.write(campaign, edge)]
+        halves = [writing.write(campaign, edge, torn=pace.torn)]
     else:
-        halves = _write_halves(campaign, edge, second)
+        halves = _write_halves(campaign, edge, second, pace.torn)
     campaign.place = edge or campaign.place
     campaign.total += sum(half.made for half in halves)
     campaign.skipped += sum(half.skipped for half in halves)
@@ -147,21 +150,23 @@ def _write(campaign: Campaign, most: int, second: Second | None = None) -> bool:
     return edge is None
 
 
-def _write_halves(campaign: Campaign, edge: UUID | None, second: Second) -> list[Written]:
+def _write_halves(
+    campaign: Campaign, edge: UUID | None, second: Second, torn: bool
+) -> list[Written]:
     """The chunk, half of it here and half in a transaction that ends before the caller's."""
-    other = second.begin(campaign, edge)
+    other = second.begin(campaign, edge, torn)
     try:
-        half = writing.write(campaign, edge, Half.EVEN)
+        half = writing.write(campaign, edge, Half.EVEN, torn=torn)
     finally:
         wait([other])
     return [half, other.result()]
 
 
-def _write_odd(claim: Claim, campaign: Campaign, edge: UUID | None) -> Written:
+def _write_odd(claim: Claim, campaign: Campaign, edge: UUID | None, torn: bool = False) -> Written:
     try:
         with transaction.atomic():
             hold(claim)
-            return writing.write(campaign, edge, Half.ODD)
+            return writing.write(campaign, edge, Half.ODD, torn=torn)
     finally:
         connection.close()  # The pool's.
 

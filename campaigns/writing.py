@@ -25,11 +25,9 @@ _EDGE = """
 select {place} from {table} where {of} and {place} > %(place)s order by {place}
 offset %(most)s limit 1
 """
-# `offset 0` in `judged`: what the variables say is worked out once for each, however often it is
-# asked for. What a half wrote before its chunk was given up is found, and counted, when the chunk
-# is written again. `offset 0` there, and `is not distinct from`, which no index knows: each is
-# looked up by an index that leads to it alone, whatever is known of the tables. `not in` is a hash,
-# where a join of two that are thought to be a row each, as of a new tenant, compares all with all.
+# `offset 0`: what the variables say is worked out once for each, however often it is asked for.
+# `not in` is a hash, where a join of two that are thought to be a row each, as of a new tenant,
+# compares all with all.
 _WRITE = """
 with judged as materialized (
   select c.id as customer, c.phone, v.params, v.missing, {reason} as reason
@@ -45,26 +43,42 @@ made as (
   returning customer_id
 ),
 others as materialized (
-  select customer, missing, case when reason is not null then reason
-    when exists (
-      select from campaigns_message m where m.tenant_id = %(tenant)s
-        and m.campaign_id = %(campaign)s and m.phone = judged.phone and not m.test
-        and not m.phone = '' and m.customer_id = judged.customer offset 0) then 'made'
-    else 'duplicate_phone' end as reason
+  select customer, missing,
+    case when reason is not null then reason {made} else 'duplicate_phone' end as reason
   from judged where customer not in (select customer_id from made)
 ),
 skipped as (
   insert into campaigns_skip (id, tenant_id, campaign_id, customer_id, reason, detail)
   select slipway.uuid7(), %(tenant)s, %(campaign)s, customer, reason,
     case when reason = 'missing_variable' then left(missing, 100) else '' end
-  from others where reason <> 'made' and not exists (
-    select from campaigns_skip k where k.tenant_id = %(tenant)s and k.customer_id = customer
-      and k.campaign_id is not distinct from %(campaign)s offset 0)
-  order by customer
+  from others where reason <> 'made' {left_out} order by customer
 )
 select (select count(*) from made) + count(*) filter (where reason = 'made'),
   count(*) filter (where reason <> 'made')
 from others
+"""
+# What a half wrote before its chunk was given up is found, and counted, when the chunk is written
+# again. `offset 0`, and `is not distinct from`, which no index knows: each is looked up by an index
+# that leads to it alone. Of tables that nobody has counted yet the wrong one may be taken, so that
+# this is asked only where there may be such.
+_MADE = """
+when exists (
+  select from campaigns_message m where m.tenant_id = %(tenant)s and m.campaign_id = %(campaign)s
+    and m.phone = judged.phone and not m.test and not m.phone = ''
+    and m.customer_id = judged.customer offset 0) then 'made'
+"""
+_LEFT_OUT = """
+and not exists (
+  select from campaigns_skip k where k.tenant_id = %(tenant)s and k.customer_id = customer
+    and k.campaign_id is not distinct from %(campaign)s offset 0)
+"""
+# More than the campaign's row knows of.
+_MORE = """
+select (select count(*) from campaigns_message m where m.tenant_id = c.tenant_id
+    and m.campaign_id = c.id and not m.test) <> c.total
+  or (select count(*) from campaigns_skip k where k.tenant_id = c.tenant_id
+    and k.campaign_id = c.id) <> c.skipped
+from campaigns_campaign c where c.tenant_id = %s and c.id = %s
 """
 
 
@@ -106,12 +120,21 @@ def edge(campaign: Campaign, most: int) -> UUID | None:
     return row[0] if row else None
 
 
-def write(campaign: Campaign, edge: UUID | None, half: Half = Half.BOTH) -> Written:
+def is_torn(campaign: Campaign) -> bool:
+    """Whether half a chunk is there that was given up: to be asked while the campaign is locked."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MORE, [require_tenant().id, campaign.pk])
+        return bool(cursor.fetchone()[0])
+
+
+def write(
+    campaign: Campaign, edge: UUID | None, half: Half = Half.BOTH, *, torn: bool = False
+) -> Written:
     """Write the messages and skips from the campaign's place to the edge, which is the chunk's.
 
-    Once: what is there already is counted, and not written again.
+    What is there already, where the chunk is `torn`, is counted, and not written again.
     """
-    statement, values = statement_of(campaign, half)
+    statement, values = statement_of(campaign, half, torn=torn)
     values |= {"place": campaign.place or NOBODY, "edge": edge or EVERYBODY}
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
@@ -121,13 +144,17 @@ def write(campaign: Campaign, edge: UUID | None, half: Half = Half.BOTH) -> Writ
     return written
 
 
-def statement_of(campaign: Campaign, half: Half = Half.BOTH) -> tuple[str, dict[str, Any]]:
+def statement_of(
+    campaign: Campaign, half: Half = Half.BOTH, *, torn: bool = False
+) -> tuple[str, dict[str, Any]]:
     """_WRITE for this campaign, and its parameters but `place` and `edge`."""
     source = source_of(campaign)
     text = parts.read(campaign.content or {"text": ""}).whole
     said = variables.expression(campaign.variables, text=text, time_zone=campaign.time_zone)
     statement = _WRITE.format(
         id=uuid7_series("row_number() over (order by customer)", seed="%(seed)s"),
+        made=_MADE if torn else "",
+        left_out=_LEFT_OUT if torn else "",
         params=said.params,
         missing=said.missing,
         reason=audience.reason("v.missing"),

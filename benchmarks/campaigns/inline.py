@@ -47,7 +47,7 @@ class CampaignsInline(Campaigns):
         campaign.content = content.as_json()
         with transaction.atomic():
             materialising._start(campaign)
-            while not materialising._write(campaign, MOST):
+            while not materialising._write(campaign, materialising.Pace(MOST, torn=False)):
                 pass
             materialising._end(campaign)
         return Response(campaign_as_json(services.find(campaign.pk)), status=201)

@@ -1,5 +1,6 @@
 """Materialising: a message for everybody who may have one, once, whatever happens meanwhile."""
 
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -18,15 +19,14 @@ from tests.campaigns.workshop import ACTOR, OPERATOR
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Three customers at a time, whatever they take."""
-    monkeypatch.setattr(materialising, "FIRST", 3)
     monkeypatch.setattr(materialising.Pace, "took", lambda self, seconds: None)
-    monkeypatch.setattr(materialising.Pace, "__init__", lambda self: setattr(self, "size", 3))
+    monkeypatch.setattr(materialising, "Pace", partial(materialising.Pace, size=3))
 
 
 def chunk(workshop, claim, campaign):
     """The next three customers; whether they were the last."""
     with tenant_context(workshop.tenant):
-        return materialising._chunk(claim, campaign.pk, 3)
+        return materialising._chunk(claim, campaign.pk, materialising.Pace(size=3))
 
 
 def audience(workshop, campaign):
@@ -119,11 +119,11 @@ def dies_beside(monkeypatch):
     """The one who writes the even half dies, once, when the other half is committed."""
     real = writing.write
 
-    def write(campaign, edge, half=writing.Half.BOTH):
+    def write(campaign, edge, half=writing.Half.BOTH, **torn):
         if half == writing.Half.EVEN:
             monkeypatch.setattr(writing, "write", real)
             raise SystemError("killed before the commit")
-        return real(campaign, edge, half)
+        return real(campaign, edge, half, **torn)
 
     monkeypatch.setattr(writing, "write", write)
 
@@ -184,7 +184,6 @@ def test_what_half_a_chunk_wrote_is_counted_once(workshops, small_chunks, dies_b
 
 
 def test_whom_half_a_chunk_left_out_is_counted_once(workshop, monkeypatch, dies_beside):
-    monkeypatch.setattr(materialising, "FIRST", 3)
     workshop.add_many(3)
     workshop.add(
         {"name": "Opted out", "phone": "+4930200001", "consent": "withdrawn"},
@@ -194,7 +193,7 @@ def test_whom_half_a_chunk_left_out_is_counted_once(workshop, monkeypatch, dies_
     campaign = workshop.create()
     workshop.settle(workshop.claim("campaigns.generate"))
     claim = workshop.claim("campaigns.materialise")
-    monkeypatch.setattr(materialising.Pace, "__init__", lambda self: setattr(self, "size", 3))
+    monkeypatch.setattr(materialising, "Pace", partial(materialising.Pace, size=3))
     with pytest.raises(SystemError):
         materialising.run(claim)
     assert sum(workshop.skips(campaign).values()) == 2 > workshop.fresh(campaign).skipped
@@ -371,7 +370,7 @@ def test_a_chunk_looks_at_its_own_customers_and_at_those_who_withdrew(workshops)
             for _ in range(2000)
         )
         found = Campaign.objects.get(pk=campaign.pk)
-        statement, values = writing.statement_of(found)
+        statement, values = writing.statement_of(found, torn=True)
         values |= {"place": writing.NOBODY, "edge": writing.EVERYBODY}
         # Of a few rows all are looked at, whatever there is: the plan is that of many.
         cursor.execute("set enable_seqscan to off")
