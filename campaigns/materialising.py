@@ -34,10 +34,10 @@ from tenants.context import require_tenant, tenant_context
 STRETCH = 20.0  # Seconds at a time; then others' jobs have their turn.
 CHUNK_SECONDS = 0.5  # What a chunk is to take: its locks, and the role's time-out of 5 s.
 FEWEST, FIRST, MOST = 500, 5_000, 100_000  # Looked at in a chunk.
-SECONDS = 2  # Second connections of a process at once: of the pool, which has one for each slot.
+SECOND_WRITERS = 2  # Of a process at once: its pool has a connection for each slot and these.
 S = CampaignState
 
-_seconds = threading.BoundedSemaphore(SECONDS)
+_second_writers = threading.BoundedSemaphore(SECOND_WRITERS)
 
 
 @dataclass(slots=True)
@@ -89,14 +89,14 @@ def run(claim: Claim) -> Outcome:
 @contextmanager
 def _second_writer(claim: Claim) -> Iterator["Second | None"]:
     """Who writes half of each chunk; None while others have those that there are."""
-    if not _seconds.acquire(blocking=False):
+    if not _second_writers.acquire(blocking=False):
         yield None
         return
     try:
         with ThreadPoolExecutor(1, "materialise") as thread:
             yield Second(claim, thread)
     finally:
-        _seconds.release()
+        _second_writers.release()
 
 
 def _chunk(claim: Claim, campaign_id: UUID, pace: Pace, second: Second | None = None) -> bool:

@@ -235,13 +235,13 @@ def test_half_a_chunk_of_a_lost_lease_is_not_written(workshop, small_chunks):
 def test_who_finds_no_second_connection_writes_alone(workshop, small_chunks):
     workshop.add_many(9)
     campaign = workshop.create()
-    for _ in range(materialising.SECONDS):
-        assert materialising._seconds.acquire(blocking=False)
+    for _ in range(materialising.SECOND_WRITERS):
+        assert materialising._second_writers.acquire(blocking=False)
     try:
         workshop.work()
     finally:
-        for _ in range(materialising.SECONDS):
-            materialising._seconds.release()
+        for _ in range(materialising.SECOND_WRITERS):
+            materialising._second_writers.release()
     assert counted(workshop, campaign) == (9, {})
     with tenant_context(workshop.tenant), connection.cursor() as cursor:
         cursor.execute("select count(distinct xmin::text) from campaigns_message")
